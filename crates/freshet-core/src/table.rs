@@ -1,0 +1,132 @@
+//! The contract of reading existing rows: catalogue, consistent views with two bounds, chunks.
+
+use crate::codec::BatchBuilder;
+use crate::error::Result;
+use crate::position::Position;
+use crate::schema::{TableName, TableSchema};
+use crate::source::Selects;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// What the catalogue says of a column beyond [`crate::schema::Column`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnInfo {
+    /// The source's own declaration, `int(10) unsigned zerofill`.
+    pub native_type: String,
+    /// Default expression as the source prints it.
+    pub default: Option<String>,
+    /// Filled by the server: `auto_increment`, identity.
+    pub auto_increment: bool,
+    /// Computed by the server from other columns.
+    pub generated: bool,
+    /// Collation of text.
+    pub collation: Option<String>,
+    /// Comment.
+    pub comment: String,
+}
+
+/// One part of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexPart {
+    /// Index of the column in the table's schema; `None` for an expression.
+    pub column: Option<u16>,
+    /// Prefix length (characters for text, bytes for bytes), for MySQL's prefix indexes (M18).
+    pub prefix: Option<u32>,
+    /// Descending.
+    pub descending: bool,
+}
+
+/// An index other than the primary key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexInfo {
+    /// Name on the source.
+    pub name: String,
+    /// Unique.
+    pub unique: bool,
+    /// `btree`, `fulltext`, `spatial`, `vector`, ...: lower case, the source's word.
+    pub method: String,
+    /// Parts, in order.
+    pub parts: Vec<IndexPart>,
+}
+
+/// A table as the source's catalogue describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableInfo {
+    /// Name, columns, types, key: equal to what the stream announces for the same definition.
+    pub schema: Arc<TableSchema>,
+    /// One for each column of the schema.
+    pub columns: Vec<ColumnInfo>,
+    /// Secondary indexes.
+    pub indexes: Vec<IndexInfo>,
+    /// Next value of the auto-increment column.
+    pub next_value: Option<u64>,
+    /// Rows, an estimate for progress only.
+    pub rows_estimate: u64,
+    /// Things of this table that are not carried over, one line each.
+    pub not_carried: Vec<String>,
+}
+
+impl TableInfo {
+    /// The table's name.
+    pub fn name(&self) -> &TableName {
+        self.schema.name()
+    }
+}
+
+/// A range of a table's rows by key: `lower < key <= upper` in the server's own order; a bound that is `None` is
+/// open. The bounds are opaque text that only the reader that made them understands.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Chunk {
+    /// Table.
+    pub table: TableName,
+    /// Number within the table's plan, from 0.
+    pub number: u32,
+    /// Exclusive lower bound.
+    pub lower: Option<String>,
+    /// Inclusive upper bound.
+    pub upper: Option<String>,
+}
+
+/// A consistent view of the source that several readers share, and its bounds (ALGORITHMS 2).
+pub struct View {
+    /// F_low: every commit at or before it is visible to every reader of this view.
+    pub low: Position,
+    /// F_high: every commit that any reader of this view can see is at or before it.
+    pub high: Position,
+    /// The catalogue as of this view.
+    pub tables: Vec<TableInfo>,
+    /// Things of the selected schemas that are not carried over (views, routines, ...), one line each.
+    pub not_carried: Vec<String>,
+    /// One reader for each connection asked for.
+    pub readers: Vec<Box<dyn ChunkReader>>,
+}
+
+/// Opens views of a source's existing rows.
+///
+/// Guarantees: `View::low` and `View::high` are bounds in the sense above whatever the server is doing
+/// (stalled replicas and group commit included); the catalogue is the one of the view; a table that cannot be
+/// read under these bounds is refused by name ([`crate::ErrorKind::Unsupported`]).
+#[async_trait]
+pub trait TableReader: Send {
+    /// The catalogue of the selected tables now, without a view: for checks and plans.
+    async fn tables(&mut self, selection: &dyn Selects) -> Result<Vec<TableInfo>>;
+
+    /// Opens a view shared by `readers` connections.
+    async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View>;
+}
+
+/// Reads chunks under one view. One at a time.
+#[async_trait]
+pub trait ChunkReader: Send {
+    /// Splits a table into chunks of about `rows` rows, bounds computed by the server. A table without a usable
+    /// key is one chunk. Every row of the view lies in exactly one of them.
+    async fn plan(&mut self, table: &TableInfo, rows: u64) -> Result<Vec<Chunk>>;
+
+    /// Begins reading a chunk.
+    async fn open(&mut self, table: &TableInfo, chunk: &Chunk) -> Result<()>;
+
+    /// Appends rows of the open chunk to `batch` as inserts (no transaction events), until about `bytes_target`
+    /// bytes; `false` once the chunk is at its end. The cells are the same bytes that the stream would write for
+    /// the same values.
+    async fn read(&mut self, batch: &mut BatchBuilder, bytes_target: usize) -> Result<bool>;
+}
