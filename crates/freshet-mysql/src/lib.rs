@@ -1,0 +1,10 @@
+//! MySQL and MariaDB: everything that knows their protocol, types, quoting and positions.
+
+pub mod catalog;
+pub mod check;
+pub mod decode;
+pub mod server;
+pub mod source;
+pub mod table;
+pub mod values;
+pub mod wire;

@@ -1,0 +1,101 @@
+//! What a connection needs to know: address, account, TLS and time-outs.
+//!
+//! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`],
+//! which no formatting shows.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A password; `Debug` shows nothing of it, not even its length.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a password.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The password itself, for the one place that sends it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// How far a connection is protected, in the words of libpq's `sslmode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// No TLS; passwords of `caching_sha2_password` are sent under the server's RSA key, which protects
+    /// against listeners, not against somebody who takes the server's place.
+    #[default]
+    Disable,
+    /// TLS or no connection. The certificate is not verified, unless a CA file is given: then its chain is,
+    /// but not its host name. Without a CA file it protects against listeners only.
+    Require,
+    /// TLS with the certificate's chain and host name verified, against the CA file or the system's roots.
+    VerifyFull,
+}
+
+/// Everything that [`super::Connection::connect`] needs.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// Account name.
+    pub user: String,
+    /// Its password; `None` is the empty password.
+    pub password: Option<Secret>,
+    /// How far the connection is protected.
+    pub tls: TlsMode,
+    /// PEM file with the certificates of the authorities to trust instead of the system's.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Default database, if any.
+    pub database: Option<String>,
+    /// The longest that name look-up, TCP, TLS and authentication may take together.
+    pub connect_timeout_ms: u64,
+    /// The longest silence of the server while an answer is awaited, and the longest that it may take to
+    /// accept a request. For a binlog dump it must be larger than the heartbeat period (P23).
+    pub read_timeout_ms: u64,
+}
+
+impl ConnectOptions {
+    /// Options with the defaults: port 3306, no password, no TLS, 10 s to connect, 60 s to read.
+    pub fn new(host: impl Into<String>, user: impl Into<String>) -> Self {
+        ConnectOptions {
+            host: host.into(),
+            port: 3306,
+            user: user.into(),
+            password: None,
+            tls: TlsMode::Disable,
+            tls_ca_file: None,
+            database: None,
+            connect_timeout_ms: 10_000,
+            read_timeout_ms: 60_000,
+        }
+    }
+
+    /// The password, empty if there is none.
+    pub(crate) fn password_text(&self) -> &str {
+        self.password.as_ref().map_or("", Secret::expose)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let options =
+            ConnectOptions { password: Some(Secret::new("hunter2")), ..ConnectOptions::new("h", "u") };
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

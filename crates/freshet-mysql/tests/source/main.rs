@@ -1,0 +1,11 @@
+//! The binlog source against real MariaDB and MySQL servers: what is read, where it goes on, and what stops it.
+//!
+//! Expected rows are written by hand from the statements. Decoding of types is tested elsewhere.
+
+#![allow(clippy::unwrap_used)]
+
+mod conformance;
+mod faults;
+mod harness;
+mod history;
+mod reading;

@@ -1,0 +1,231 @@
+//! What the catalogue says of tables, and what it refuses.
+
+use freshet_core::error::ErrorKind;
+use freshet_core::schema::TableName;
+use freshet_core::table::{IndexPart, TableInfo, TableReader};
+use freshet_core::types::DataType;
+use freshet_mysql::catalog::read_catalogue;
+use freshet_mysql::server::{Flavour, ServerFacts};
+use freshet_mysql::table::ViewMethod;
+use freshet_testkit::servers::{Flavor, MyOptions, MyServer};
+
+use super::common::{Database, both, flavour, mariadb, mysql, options_of, reader, root, text};
+
+async fn tables(server: &MyServer, database: &'static str) -> Vec<TableInfo> {
+    reader(server, ViewMethod::Auto).tables(&Database(database)).await.unwrap()
+}
+
+fn find<'a>(tables: &'a [TableInfo], name: &str) -> &'a TableInfo {
+    tables.iter().find(|info| info.name().table == name).unwrap()
+}
+
+fn part(column: u16) -> IndexPart {
+    IndexPart { column: Some(column), prefix: None, descending: false }
+}
+
+#[tokio::test]
+async fn m20_columns_keys_and_indexes() {
+    for server in both() {
+        server.sql(
+            "create database shop; use shop; \
+             create table orders (id int unsigned zerofill auto_increment comment 'its ''id''', \
+               at datetime(3) not null default current_timestamp(3), note varchar(50) character set latin1, \
+               body mediumtext character set utf8mb4, total decimal(12,4), state enum('a','b,''c') not null default 'a', \
+               twice int as (total * 2) virtual, code char(4) character set utf8mb4 collate utf8mb4_bin, \
+               primary key (at, id), key (id), unique key u (code, note), key d (total desc), key p (body(7))) auto_increment=77; \
+             create table keyless (a bigint, b binary(3)); insert into keyless values (1, 'x'), (2, 'y')",
+        );
+        let tables = tables(server, "shop").await;
+        assert_eq!(tables.iter().map(|t| t.name().table.as_str()).collect::<Vec<_>>(), ["keyless", "orders"]);
+        let orders = find(&tables, "orders");
+        let types: Vec<_> =
+            orders.schema.columns().iter().map(|c| (c.data_type.clone(), c.nullable)).collect();
+        let text = |length, fixed| DataType::Text { length: Some(length), fixed };
+        assert_eq!(
+            types,
+            [
+                (DataType::Int { bits: 32, unsigned: true }, false),
+                (DataType::DateTime { fsp: 3 }, false),
+                (text(50, false), true),
+                (text(16_777_215, false), true),
+                (DataType::Decimal { precision: Some(12), scale: Some(4) }, true),
+                (DataType::Enum { labels: vec!["a".into(), "b,'c".into()] }, false),
+                (DataType::Int { bits: 32, unsigned: false }, true),
+                (text(4, true), true),
+            ]
+        );
+        assert_eq!(orders.schema.key(), [1, 0]);
+        assert_eq!(orders.next_value, Some(77));
+        let id = &orders.columns[0];
+        assert_eq!((id.native_type.as_str(), id.comment.as_str()), ("int(10) unsigned zerofill", "its 'id'"));
+        assert!(id.auto_increment && !id.generated && orders.columns[6].generated);
+        assert_eq!(orders.columns[7].collation.as_deref(), Some("utf8mb4_bin"));
+        let index = |name: &str| orders.indexes.iter().find(|index| index.name == name).unwrap();
+        assert_eq!(orders.indexes.len(), 4);
+        assert_eq!(index("u").parts, [part(7), part(2)]);
+        assert!(index("u").unique && !index("id").unique && index("u").method == "btree");
+        assert_eq!(index("d").parts, [IndexPart { descending: true, ..part(4) }]);
+        assert_eq!(index("p").parts, [IndexPart { prefix: Some(7), ..part(3) }]);
+        let keyless = find(&tables, "keyless");
+        assert!(keyless.schema.key().is_empty() && keyless.next_value.is_none());
+        server.sql("insert into shop.orders (note) values ('x')");
+        assert_eq!(
+            find(&self::tables(server, "shop").await, "orders").next_value,
+            Some(78),
+            "no stale counter"
+        );
+    }
+}
+
+/// Names are compared exactly, and quoted everywhere (D13).
+#[tokio::test]
+async fn d13_strange_names() {
+    for server in both() {
+        server.sql(
+            "create database `od``d's \\\\.ü`; use `od``d's \\\\.ü`; \
+             create table `T` (a int primary key); create table `t` (a int primary key, `b``c'\\\\ d` int); \
+             create table `select` (`from` int primary key)",
+        );
+        let tables = tables(server, "od`d's \\\\.ü").await;
+        let names: Vec<_> = tables.iter().map(|info| info.name().table.as_str()).collect();
+        assert_eq!(names, ["T", "select", "t"]);
+        assert_eq!(find(&tables, "T").schema.columns().len(), 1);
+        assert_eq!(find(&tables, "t").schema.columns()[1].name, "b`c'\\\\ d");
+    }
+}
+
+/// R14: columns that `SELECT *` leaves out stand in the binlog, and so in the catalogue.
+#[tokio::test]
+async fn r14_invisible_columns_and_generated_keys() {
+    mysql().sql(
+        "create database hidden; use hidden; set sql_generate_invisible_primary_key = on; \
+         create table g (a int); create table i (a int primary key, b int invisible)",
+    );
+    mariadb()
+        .sql("create database hidden; create table hidden.i (a int primary key, b int invisible default 5)");
+    for server in both() {
+        assert_eq!(find(&tables(server, "hidden").await, "i").schema.columns().len(), 2);
+    }
+    let tables = tables(mysql(), "hidden").await;
+    let g = find(&tables, "g");
+    assert_eq!((g.schema.columns()[0].name.as_str(), g.schema.key()), ("my_row_id", &[0][..]));
+}
+
+#[tokio::test]
+async fn what_is_not_carried_is_listed() {
+    for server in both() {
+        server.sql(
+            "create database extras; use extras; \
+             create table p (id int primary key, d int default 3, g int as (d + 1) stored, t text, fulltext f (t), \
+               constraint positive check (d > 0)) ; \
+             create table c (id int primary key, p int, constraint to_p foreign key (p) references p (id)); \
+             create table r (id int primary key) partition by hash (id) partitions 3; \
+             create trigger tr before insert on p for each row set new.d = 1; create view v as select 1; \
+             create procedure pr() select 1; create function fu() returns int deterministic return 1; \
+             create event ev on schedule every 1 year do select 1",
+        );
+        server.sql("grant all on extras.* to freshet");
+        let mut connection = root(server).await;
+        let facts = ServerFacts::read(&mut connection).await.unwrap();
+        let catalogue = read_catalogue(&mut connection, &facts, &Database("extras")).await.unwrap();
+        let lines = |name: &str| find(&catalogue.tables, name).not_carried.clone();
+        assert_eq!(
+            lines("p"),
+            [
+                "Default of column d",
+                "Expression of generated column g: its values are carried",
+                "Index f of kind fulltext",
+                "Check constraint positive",
+                "Trigger tr",
+            ]
+        );
+        assert_eq!(lines("c"), ["Foreign key to_p to extras.p"]);
+        assert_eq!(lines("r"), ["Partitioning by hash (3)"]);
+        assert_eq!(
+            catalogue.not_carried,
+            ["View extras.v", "Function extras.fu", "Procedure extras.pr", "Event extras.ev"]
+        );
+        assert_eq!(catalogue.refused, []);
+    }
+}
+
+async fn refusal(server: &MyServer, database: &'static str) -> String {
+    let error = reader(server, ViewMethod::Auto).tables(&Database(database)).await.unwrap_err();
+    assert_eq!(error.kind(), &ErrorKind::Unsupported);
+    let view = reader(server, ViewMethod::Auto).view(&Database(database), 1).await;
+    assert_eq!(view.err().unwrap().message(), error.message(), "the view refuses the same");
+    text(&error)
+}
+
+#[tokio::test]
+async fn tables_outside_of_snapshots_are_refused() {
+    for server in both() {
+        server.sql("create database engines; create table engines.m (a int primary key) engine=MyISAM");
+        let refusal = refusal(server, "engines").await;
+        assert!(
+            refusal.contains("Table engines.m is of engine MyISAM, which has no transactions"),
+            "{refusal}"
+        );
+        assert!(refusal.contains("ALTER TABLE `engines`.`m` ENGINE=InnoDB"), "{refusal}");
+    }
+    mariadb().sql(
+        "create database versioned; create table versioned.v (a int primary key) with system versioning",
+    );
+    assert!(refusal(mariadb(), "versioned").await.contains("versioned.v is system-versioned"));
+    mariadb().sql(
+        "create database hashed; create table hashed.h (a int primary key, b blob, unique key long_one (b))",
+    );
+    assert!(refusal(mariadb(), "hashed").await.contains("Unique index long_one"));
+}
+
+const CASCADES: &str = "create database cascades; use cascades; create table p (id int primary key); \
+     create table c (id int primary key, p int, constraint act foreign key (p) references p (id) \
+       on delete cascade on update set null)";
+
+/// R15, with an account that has SELECT alone: MariaDB hides foreign keys from it in `information_schema`.
+#[tokio::test]
+async fn r15_unlogged_cascades_are_refused() {
+    let servers = [
+        MyServer::start(Flavor::MariaDb, MyOptions::default()),
+        MyServer::start(Flavor::MySql, MyOptions::default().arg("--innodb-native-foreign-keys=ON")),
+        MyServer::start(Flavor::MySql, MyOptions::default()),
+    ];
+    for (server, is_refused) in servers.iter().zip([true, true, false]) {
+        server.sql(CASCADES);
+        server.sql("create user lean identified by 'lean'; grant select on cascades.* to lean");
+        let options = options_of(server, "lean", "lean");
+        let mut reader = freshet_mysql::table::MysqlTableReader::new(options, flavour(server));
+        let tables = reader.tables(&Database("cascades")).await;
+        assert_eq!(tables.is_err(), is_refused);
+        if let Err(error) = tables {
+            let text = text(&error);
+            assert!(
+                text.contains("Foreign key act of table cascades.c has ON DELETE CASCADE ON UPDATE SET NULL"),
+                "{text}"
+            );
+            assert!(text.contains("DROP FOREIGN KEY `act`"), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_configured_flavour_is_checked() {
+    for (server, wrong) in both().into_iter().zip([Flavour::Mysql, Flavour::Mariadb]) {
+        let options = options_of(server, "freshet", "freshet");
+        let mut reader = freshet_mysql::table::MysqlTableReader::new(options, wrong);
+        let error = reader.tables(&Database("none")).await.unwrap_err();
+        assert_eq!(error.kind(), &ErrorKind::Invalid, "{error}");
+    }
+}
+
+/// A table of another name in another case is another table, and a missing one is none.
+#[tokio::test]
+async fn only_what_is_selected_is_looked_at() {
+    for server in both() {
+        server.sql("create database few; create table few.a (a int primary key); create table few.b (a int) engine=MyISAM");
+        let selection =
+            super::common::These(vec![TableName::new("few", "a"), TableName::new("few", "missing")]);
+        let tables = reader(server, ViewMethod::Auto).tables(&selection).await.unwrap();
+        assert_eq!(tables.len(), 1);
+    }
+}
