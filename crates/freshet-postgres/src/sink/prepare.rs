@@ -1,0 +1,219 @@
+//! Making target tables, and finishing them: each table in one transaction that ends with the epoch check.
+//!
+//! Every step can be repeated after a crash: tables that are recorded are left alone, indexes that are there are not
+//! made again.
+
+use crate::error::{Scope, statement_error};
+use crate::options::SinkOptions;
+use crate::quote::{self, ident, literal};
+use crate::session::Session;
+use crate::sink::catalog::TargetTable;
+use crate::sink::control::{self, Control, Owner};
+use crate::sink::ddl::{self, IndexPlan};
+use crate::sink::load::gone;
+use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
+use freshet_core::{Error, Result, TableName};
+
+/// What preparing needs; borrowed from the sink for one call.
+pub(crate) struct Preparer<'a> {
+    pub session: &'a Session,
+    pub control: &'a Control,
+    pub owner: Owner,
+    pub options: &'a SinkOptions,
+}
+
+impl Preparer<'_> {
+    async fn run(&self, table: &TableName, sql: &str, doing: String) -> Result<()> {
+        let scope = Scope::Table(table.clone());
+        self.session.client.batch_execute(sql).await.map_err(|e| statement_error(&scope, doing, &e))
+    }
+
+    async fn begin(&self, table: &TableName) -> Result<()> {
+        self.run(table, "begin", format!("Preparing {table}")).await
+    }
+
+    /// The epoch check and COMMIT.
+    async fn end(&self, table: &TableName) -> Result<()> {
+        self.control.fence(&self.session.client, self.owner).await?;
+        self.run(table, "commit", format!("Committing the preparation of {table}")).await
+    }
+
+    async fn read(&self, plan: &TablePlan) -> Result<TargetTable> {
+        let target = TargetTable::read(&self.session.client, &plan.target).await?;
+        target.ok_or_else(|| gone(plan.info.name(), &plan.target))
+    }
+
+    /// Makes or checks one table and records it. Returns what is stricter on the target.
+    pub(crate) async fn table(&self, plan: &TablePlan, mode: PrepareMode) -> Result<Vec<String>> {
+        let name = plan.info.name();
+        self.begin(name).await?;
+        let found = TargetTable::read(&self.session.client, &plan.target).await?;
+        let lines = match (found, mode) {
+            (None, PrepareMode::Keep) => {
+                let text = format!("Target table {} is not there, and the mode keeps what is", plan.target);
+                return Err(Error::invalid(text).with_hint("Make it, or load the table"));
+            }
+            (None, _) => self.create(plan).await?,
+            (Some(_), PrepareMode::DropAndCreate) => {
+                let drop = format!("drop table {}", quote::table(&plan.target));
+                self.run(name, &drop, format!("Dropping target table {}", plan.target)).await?;
+                self.create(plan).await?
+            }
+            (Some(target), PrepareMode::Truncate) => {
+                self.refuse_misfit(plan, &target, false)?;
+                self.empty(plan).await?;
+                target.stricter(plan, self.session.replica_role)
+            }
+            (Some(target), PrepareMode::CreateIfAbsent) => {
+                self.refuse_misfit(plan, &target, false)?;
+                self.refuse_rows(plan).await?;
+                target.stricter(plan, self.session.replica_role)
+            }
+            (Some(target), PrepareMode::Keep) => {
+                self.refuse_misfit(plan, &target, true)?;
+                target.stricter(plan, self.session.replica_role)
+            }
+        };
+        let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
+        self.control.add_table(&self.session.client, name, &plan.target, phase).await?;
+        self.end(name).await?;
+        Ok(lines)
+    }
+
+    async fn create(&self, plan: &TablePlan) -> Result<Vec<String>> {
+        let name = plan.info.name();
+        let doing = || format!("Creating target table {}", plan.target);
+        let there = format!("select 1 from pg_namespace where nspname = {}", literal(&plan.target.schema));
+        if control::query(&self.session.client, &there, "Looking for the target schema").await?.is_empty() {
+            let sql = format!("create schema if not exists {}", ident(&plan.target.schema));
+            self.run(name, &sql, format!("Creating target schema {}", plan.target.schema)).await?;
+        }
+        self.run(name, &ddl::create_table(plan, &self.options.policies)?, doing()).await?;
+        Ok(Vec::new())
+    }
+
+    fn refuse_misfit(&self, plan: &TablePlan, target: &TargetTable, keeps_rows: bool) -> Result<()> {
+        let misfits = target.misfits(&plan.info, self.session.replica_role, keeps_rows);
+        if misfits.is_empty() {
+            return Ok(());
+        }
+        let text =
+            format!("Target table {} does not fit {}: {}", plan.target, plan.info.name(), misfits.join("; "));
+        Err(Error::invalid(text).with_hint("Change it, or let freshet make it (prepare: drop-and-create)"))
+    }
+
+    async fn refuse_rows(&self, plan: &TablePlan) -> Result<()> {
+        let sql = format!("select exists (select 1 from {})", quote::table(&plan.target));
+        let row = control::one(&self.session.client, &sql, "Looking for rows in the target table").await?;
+        if !row.get::<_, bool>(0) {
+            return Ok(());
+        }
+        Err(Error::invalid(format!("Target table {} is not empty", plan.target))
+            .with_hint("Empty it, or choose prepare: truncate or drop-and-create"))
+    }
+
+    async fn empty(&self, plan: &TablePlan) -> Result<()> {
+        self.empty_target(plan.info.name(), &plan.target).await
+    }
+
+    async fn empty_target(&self, table: &TableName, target: &TableName) -> Result<()> {
+        let sql = format!("truncate table only {}", quote::table(target));
+        let sql = if self.is_partitioned(target).await? { sql.replace("only ", "") } else { sql };
+        self.run(table, &sql, format!("Emptying target table {target}")).await
+    }
+
+    async fn is_partitioned(&self, target: &TableName) -> Result<bool> {
+        let sql = format!(
+            "select c.relkind = 'p' from pg_class c join pg_namespace n on n.oid = c.relnamespace \
+             where n.nspname = {} and c.relname = {}",
+            literal(&target.schema),
+            literal(&target.table)
+        );
+        let rows = control::query(&self.session.client, &sql, "Reading the target's catalogue").await?;
+        Ok(rows.first().is_some_and(|row| row.get(0)))
+    }
+
+    /// Stores a table's chunk plan.
+    pub(crate) async fn plan_chunks(
+        &self,
+        table: &TableName,
+        chunks: &[freshet_core::table::Chunk],
+    ) -> Result<()> {
+        let client = &self.session.client;
+        self.begin(table).await?;
+        if self.control.has_chunks(client, table).await? {
+            return Err(Error::internal(format!("Table {table} has a chunk plan already")));
+        }
+        self.control.add_chunks(client, table, chunks).await?;
+        self.end(table).await
+    }
+
+    /// Empties a table and forgets its chunks.
+    pub(crate) async fn restart(&self, table: &TableName, target: &TableName) -> Result<()> {
+        self.begin(table).await?;
+        self.empty_target(table, target).await?;
+        self.control.drop_chunks(&self.session.client, table).await?;
+        self.control.set_phase(&self.session.client, table, TablePhase::Loading).await?;
+        self.end(table).await
+    }
+
+    /// The primary key, and the indexes that are not unique.
+    pub(crate) async fn finish(&self, plan: &TablePlan) -> Result<()> {
+        let name = plan.info.name();
+        self.begin(name).await?;
+        let target = self.read(plan).await?;
+        let key = crate::sink::catalog::key_names(&plan.info.schema);
+        if let Some(sql) = ddl::add_primary_key(plan).filter(|_| target.unique_over(&key).is_none()) {
+            self.run(name, &sql, format!("Making the primary key of {}", plan.target)).await?;
+        }
+        for index in ddl::indexes(plan).0.iter().filter(|i| !i.unique) {
+            self.index(plan, &target, index).await?;
+        }
+        self.control.set_phase(&self.session.client, name, TablePhase::CatchingUp).await?;
+        self.end(name).await
+    }
+
+    /// Unique indexes and identities' next values.
+    pub(crate) async fn make_consistent(&self, plan: &TablePlan) -> Result<()> {
+        let name = plan.info.name();
+        self.begin(name).await?;
+        let target = self.read(plan).await?;
+        for index in ddl::indexes(plan).0.iter().filter(|i| i.unique) {
+            self.index(plan, &target, index).await?;
+        }
+        for (i, column) in plan.info.schema.columns().iter().enumerate() {
+            if ddl::is_identity(plan, i) {
+                self.set_next(plan, &column.name).await?;
+            }
+        }
+        self.control.set_phase(&self.session.client, name, TablePhase::Consistent).await?;
+        self.end(name).await
+    }
+
+    async fn index(&self, plan: &TablePlan, target: &TargetTable, index: &IndexPlan) -> Result<()> {
+        if target.indexes.iter().any(|i| i.name == index.name) {
+            return Ok(());
+        }
+        self.run(plan.info.name(), &index.sql, format!("Making index {} of {}", index.name, plan.target))
+            .await
+    }
+
+    /// The next value of a column's sequence: what the source would give, or one past the largest; a table that was
+    /// there before may have none.
+    async fn set_next(&self, plan: &TablePlan, column: &str) -> Result<()> {
+        let table = quote::table(&plan.target);
+        let (name, column_name) = (literal(&table), literal(column));
+        let sql = format!(
+            "select setval(s.oid, least(greatest({}, m.largest + 1, q.seqmin), q.seqmax)::int8, \
+               greatest({}, m.largest + 1) > q.seqmax) \
+             from (select to_regclass(pg_get_serial_sequence({name}, {column_name})) as oid) s \
+             join pg_sequence q on q.seqrelid = s.oid, \
+             (select coalesce(max({}), 0)::numeric as largest from {table}) m",
+            plan.info.next_value.unwrap_or(1),
+            plan.info.next_value.unwrap_or(1),
+            ident(column)
+        );
+        self.run(plan.info.name(), &sql, format!("Setting the next value of {column} of {}", plan.target))
+            .await
+    }
+}
