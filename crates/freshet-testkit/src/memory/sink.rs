@@ -1,0 +1,485 @@
+//! An in-memory relational target: the twin that the engine's tests apply to.
+//!
+//! It keeps every promise of [`freshet_core::sink::Sink`] (one transaction for rows and checkpoint, compare-and-set,
+//! epochs and owners, strict counts) over plain maps, remembers every state that it committed, and can be told to
+//! fail at the worst moments. It knows no SQL. Primary keys and unique indexes are enforced after every row.
+
+use async_trait::async_trait;
+use freshet_core::sink::{
+    Applied, ChunkLoader, ChunkState, Ownership, PrepareMode, Sink, TablePhase, TablePlan, TableState,
+};
+use freshet_core::table::{Chunk, TableInfo};
+use freshet_core::window::{ImageRef, Step, StepKind, Window};
+use freshet_core::{
+    Batch, Checkpoint, Error, EventRef, LogId, Mark, Position, Result, RowRef, SchemaMap, SinkEpoch,
+    TableName,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A row as printable cells, by column name.
+pub type Row = BTreeMap<String, String>;
+
+/// Where a sink is made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The connection is lost before anything of the next window was done.
+    BeforeApply,
+    /// The connection is lost at COMMIT, and nothing was committed.
+    CommitLost,
+    /// The connection is lost after COMMIT was carried out: the answer never comes.
+    CommitAnswerLost,
+    /// A bulk statement fails once.
+    Bulk,
+    /// The connection is lost when a chunk is to be committed.
+    ChunkLost,
+}
+
+#[derive(Clone, Debug, Default)]
+struct MemoryTable {
+    info: Option<Arc<TableInfo>>,
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    tables: BTreeMap<TableName, MemoryTable>,
+    epoch: u64,
+    owner: u64,
+    checkpoint: Option<Checkpoint>,
+    digest: Option<String>,
+    load: Vec<TableState>,
+    consistent: bool,
+}
+
+/// The target's durable state; sinks come and go, this stays.
+#[derive(Debug, Default)]
+pub struct MemoryTarget {
+    contents: Mutex<Contents>,
+    faults: Mutex<VecDeque<Fault>>,
+    history: Mutex<Vec<BTreeMap<TableName, Vec<Row>>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryTarget {
+    /// An empty target.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// Another fault to be met, in order.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.faults).push_back(fault);
+    }
+
+    /// The rows of a table, sorted.
+    pub fn rows(&self, table: &TableName) -> Vec<Row> {
+        let mut rows = lock(&self.contents).tables.get(table).map(|t| t.rows.clone()).unwrap_or_default();
+        rows.sort();
+        rows
+    }
+
+    /// Every state that was committed since the tables became consistent, oldest first.
+    pub fn history(&self) -> Vec<BTreeMap<TableName, Vec<Row>>> {
+        lock(&self.history).clone()
+    }
+
+    /// Whether `consistent_since` was written.
+    pub fn is_consistent(&self) -> bool {
+        lock(&self.contents).consistent
+    }
+
+    /// The checkpoint.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        lock(&self.contents).checkpoint.clone()
+    }
+
+    /// A copy of everything, for a later [`MemoryTarget::restore`].
+    pub fn backup(&self) -> Backup {
+        Backup(lock(&self.contents).clone())
+    }
+
+    /// Puts the target back to an older state.
+    pub fn restore(&self, backup: &Backup) {
+        *lock(&self.contents) = backup.0.clone();
+    }
+
+    /// Changes a row behind freshet's back: removes the first row of the table.
+    pub fn lose_a_row(&self, table: &TableName) {
+        if let Some(t) = lock(&self.contents).tables.get_mut(table) {
+            t.rows.pop();
+        }
+    }
+
+    fn meet(&self, fault: Fault) -> bool {
+        let mut faults = lock(&self.faults);
+        let met = faults.front() == Some(&fault);
+        if met {
+            faults.pop_front();
+        }
+        met
+    }
+}
+
+/// A copy of a target.
+#[derive(Clone, Debug)]
+pub struct Backup(Contents);
+
+/// A sink over a [`MemoryTarget`].
+pub struct MemorySink {
+    target: Arc<MemoryTarget>,
+    epoch: u64,
+    owner: u64,
+    /// Whether this sink has owned the target before: then it takes over only from itself.
+    owned_once: bool,
+    /// The open transaction: a copy that replaces the contents at commit.
+    open: Option<Contents>,
+    next: Option<Mark>,
+}
+
+impl MemorySink {
+    /// A sink that has taken over nothing yet.
+    pub fn new(target: Arc<MemoryTarget>) -> Self {
+        Self { target, epoch: 0, owner: rand::random(), owned_once: false, open: None, next: None }
+    }
+
+    fn owned(&self) -> Result<MutexGuard<'_, Contents>> {
+        let contents = lock(&self.target.contents);
+        check_owner(&contents, self.epoch, self.owner)?;
+        Ok(contents)
+    }
+
+    fn commit(&mut self, mark: Mark) -> Result<Applied> {
+        let mut staged = self.open.take().ok_or_else(|| Error::internal("No transaction is open"))?;
+        if self.target.meet(Fault::CommitLost) {
+            return Err(Error::unavailable("The connection was lost at COMMIT"));
+        }
+        let mut contents = lock(&self.target.contents);
+        check_owner(&contents, self.epoch, self.owner)?;
+        let checkpoint = contents.checkpoint.clone().ok_or_else(|| Error::internal("No checkpoint"))?;
+        if self.next.as_ref() != Some(&checkpoint.mark) {
+            return Err(Error::fenced("The checkpoint was moved by somebody else"));
+        }
+        assert!(checkpoint.mark.next <= mark.next, "a checkpoint only grows");
+        staged.checkpoint =
+            Some(Checkpoint { mark: mark.clone(), epoch: SinkEpoch(self.epoch), ..checkpoint });
+        *contents = staged;
+        if contents.consistent {
+            let state = contents.tables.iter().map(|(name, t)| (name.clone(), t.rows.clone())).collect();
+            lock(&self.target.history).push(state);
+        }
+        self.next = Some(mark.clone());
+        drop(contents);
+        if self.target.meet(Fault::CommitAnswerLost) {
+            return Err(Error::unavailable("The connection was lost after COMMIT"));
+        }
+        Ok(Applied::Durable(mark))
+    }
+}
+
+fn check_owner(contents: &Contents, epoch: u64, owner: u64) -> Result<()> {
+    if contents.epoch == epoch && contents.owner == owner {
+        Ok(())
+    } else {
+        Err(Error::fenced("Another freshet has taken this sink over"))
+    }
+}
+
+#[async_trait]
+impl Sink for MemorySink {
+    async fn take_over(&mut self) -> Result<Ownership> {
+        let mut contents = lock(&self.target.contents);
+        // A target that was put back to an older state may name any owner of its past.
+        if self.owned_once && contents.owner != self.owner && contents.epoch >= self.epoch {
+            return Err(Error::fenced("Another freshet has taken this sink over"));
+        }
+        self.owned_once = true;
+        contents.epoch += 1;
+        contents.owner = self.owner;
+        self.epoch = contents.epoch;
+        self.open = None;
+        self.next = contents.checkpoint.as_ref().map(|c| c.mark.clone());
+        Ok(Ownership {
+            epoch: SinkEpoch(self.epoch),
+            checkpoint: contents.checkpoint.clone(),
+            config_digest: contents.digest.clone(),
+            tables: contents.load.clone(),
+        })
+    }
+
+    async fn begin(&mut self, log_id: LogId, mark: &Mark, config_digest: &str) -> Result<()> {
+        let mut contents = self.owned()?;
+        if contents.checkpoint.is_some() {
+            return Err(Error::internal("A checkpoint is there already"));
+        }
+        contents.checkpoint = Some(Checkpoint { epoch: SinkEpoch(self.epoch), log_id, mark: mark.clone() });
+        contents.digest = Some(config_digest.to_owned());
+        drop(contents);
+        self.next = Some(mark.clone());
+        Ok(())
+    }
+
+    async fn rebase(&mut self, log_id: LogId, mark: &Mark) -> Result<()> {
+        let mut contents = self.owned()?;
+        if contents.checkpoint.is_none() {
+            return Err(Error::internal("There is no checkpoint to move"));
+        }
+        contents.checkpoint = Some(Checkpoint { epoch: SinkEpoch(self.epoch), log_id, mark: mark.clone() });
+        drop(contents);
+        self.next = Some(mark.clone());
+        Ok(())
+    }
+
+    async fn prepare(&mut self, tables: &[TablePlan], mode: PrepareMode) -> Result<Vec<String>> {
+        let mut contents = self.owned()?;
+        for plan in tables {
+            let name = plan.info.name().clone();
+            if contents.load.iter().any(|t| t.table == name) {
+                continue;
+            }
+            let table = contents.tables.entry(plan.target.clone()).or_default();
+            if mode == PrepareMode::CreateIfAbsent && !table.rows.is_empty() {
+                return Err(Error::invalid(format!("Table {} on the target is not empty", plan.target)));
+            }
+            if mode != PrepareMode::Keep {
+                table.rows.clear();
+            }
+            table.info = Some(plan.info.clone());
+            let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
+            contents.load.push(TableState {
+                table: name,
+                target: plan.target.clone(),
+                phase,
+                chunks: vec![],
+            });
+        }
+        contents.consistent = mode == PrepareMode::Keep;
+        Ok(vec![])
+    }
+
+    async fn plan_chunks(&mut self, table: &TableName, chunks: &[Chunk]) -> Result<()> {
+        let mut contents = self.owned()?;
+        let state = contents.load.iter_mut().find(|t| t.table == *table).ok_or_else(|| unknown(table))?;
+        if !state.chunks.is_empty() {
+            return Err(Error::internal("Chunks are planned already"));
+        }
+        state.chunks =
+            chunks.iter().map(|chunk| ChunkState { chunk: chunk.clone(), rows: None, high: None }).collect();
+        Ok(())
+    }
+
+    async fn restart_table(&mut self, table: &TableName) -> Result<()> {
+        let mut contents = self.owned()?;
+        let state = contents.load.iter_mut().find(|t| t.table == *table).ok_or_else(|| unknown(table))?;
+        state.chunks.clear();
+        let target = state.target.clone();
+        contents.tables.entry(target).or_default().rows.clear();
+        Ok(())
+    }
+
+    async fn loader(&mut self) -> Result<Box<dyn ChunkLoader>> {
+        drop(self.owned()?);
+        let (target, epoch, owner) = (self.target.clone(), self.epoch, self.owner);
+        Ok(Box::new(MemoryLoader { target, epoch, owner, open: None }))
+    }
+
+    async fn finish_load(&mut self, _tables: &[TablePlan]) -> Result<()> {
+        let mut contents = self.owned()?;
+        if contents.load.iter().any(|t| t.chunks.iter().any(|c| c.rows.is_none())) {
+            return Err(Error::internal("A chunk is not in yet"));
+        }
+        contents.load.iter_mut().for_each(|t| t.phase = TablePhase::CatchingUp);
+        Ok(())
+    }
+
+    async fn make_consistent(&mut self, _tables: &[TablePlan]) -> Result<()> {
+        let mut contents = self.owned()?;
+        contents.load.iter_mut().for_each(|t| t.phase = TablePhase::Consistent);
+        contents.consistent = true;
+        let state = contents.tables.iter().map(|(name, t)| (name.clone(), t.rows.clone())).collect();
+        lock(&self.target.history).push(state);
+        Ok(())
+    }
+
+    async fn apply(&mut self, window: Window) -> Result<Applied> {
+        if self.target.meet(Fault::BeforeApply) {
+            self.open = None;
+            return Err(Error::unavailable("The connection was lost"));
+        }
+        let contents = self.owned()?.clone();
+        let mut staged = self.open.take().unwrap_or(contents);
+        if !window.ordered && self.target.meet(Fault::Bulk) {
+            return Err(Error::reorder("A bulk statement failed"));
+        }
+        for step in &window.steps {
+            apply_step(&mut staged, &window, step)?;
+        }
+        self.open = Some(staged);
+        match window.end.clone() {
+            Some(mark) => self.commit(mark),
+            None => Ok(Applied::Accepted),
+        }
+    }
+
+    async fn flush(&mut self) -> Result<Option<Mark>> {
+        Ok(None)
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        self.open = None;
+        Ok(())
+    }
+}
+
+fn unknown(table: &TableName) -> Error {
+    Error::internal(format!("Table {table} was not prepared"))
+}
+
+/// Cells of a row by name, printed exactly.
+pub fn printed(row: RowRef<'_>) -> Result<Row> {
+    let names = row.schema().columns().iter().map(|c| c.name.clone());
+    names.zip(row.cells()).map(|(name, cell)| Ok((name, format!("{:?}", cell?)))).collect()
+}
+
+fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<()> {
+    let target = contents.load.iter().find(|t| t.table == step.table).ok_or_else(|| unknown(&step.table))?;
+    let target = target.target.clone();
+    let table = contents.tables.get_mut(&target).ok_or_else(|| unknown(&target))?;
+    let diverged = |what: &str| {
+        let message = format!("Table {}: {what}", step.table);
+        if window.ordered { Error::table(step.table.clone(), message) } else { Error::reorder(message) }
+    };
+    let image = |i: &ImageRef| printed(window.row(*i)?);
+    match &step.kind {
+        StepKind::Insert(rows) => {
+            for r in rows {
+                table.insert(image(r)?).map_err(|e| diverged(&e))?;
+            }
+        }
+        StepKind::Upsert(rows) => {
+            for r in rows {
+                let new = image(r)?;
+                if let Some(at) = table.find(&new) {
+                    table.rows.swap_remove(at);
+                }
+                table.insert(new).map_err(|e| diverged(&e))?;
+            }
+        }
+        StepKind::Update(rows) => {
+            for (old, new) in rows {
+                let at = table.find(&image(old)?).ok_or_else(|| diverged("a row to change is not there"))?;
+                table.rows.swap_remove(at);
+                table.insert(image(new)?).map_err(|e| diverged(&e))?;
+            }
+        }
+        StepKind::Delete(rows) => {
+            for r in rows {
+                let at = table.find(&image(r)?).ok_or_else(|| diverged("a row to delete is not there"))?;
+                table.rows.swap_remove(at);
+            }
+        }
+        StepKind::DeleteIfThere(rows) => {
+            for r in rows {
+                if let Some(at) = table.find(&image(r)?) {
+                    table.rows.swap_remove(at);
+                }
+            }
+        }
+        StepKind::CheckAbsent(rows) => {
+            for r in rows {
+                if table.find(&image(r)?).is_some() {
+                    return Err(diverged("a row is there that the source did not have"));
+                }
+            }
+        }
+        StepKind::Truncate => table.rows.clear(),
+    }
+    Ok(())
+}
+
+impl MemoryTable {
+    fn key(&self) -> Vec<String> {
+        let Some(info) = &self.info else { return vec![] };
+        info.schema.key().iter().map(|k| info.schema.columns()[usize::from(*k)].name.clone()).collect()
+    }
+
+    /// The row with the same key; a table without one is searched for an equal row.
+    fn find(&self, row: &Row) -> Option<usize> {
+        let key = self.key();
+        let same = |other: &Row| match key.is_empty() {
+            true => other == row,
+            false => key.iter().all(|k| other.get(k) == row.get(k)),
+        };
+        self.rows.iter().position(same)
+    }
+
+    fn insert(&mut self, row: Row) -> Result<(), String> {
+        if !self.key().is_empty() && self.find(&row).is_some() {
+            return Err("a key is there already".into());
+        }
+        self.rows.push(row);
+        Ok(())
+    }
+}
+
+struct OpenChunk {
+    plan: TablePlan,
+    chunk: Chunk,
+    rows: Vec<Row>,
+    schemas: SchemaMap,
+}
+
+struct MemoryLoader {
+    target: Arc<MemoryTarget>,
+    epoch: u64,
+    owner: u64,
+    open: Option<OpenChunk>,
+}
+
+#[async_trait]
+impl ChunkLoader for MemoryLoader {
+    async fn open(&mut self, table: &TablePlan, chunk: &Chunk) -> Result<()> {
+        let mut schemas = SchemaMap::default();
+        schemas.insert(table.info.schema.clone())?;
+        self.open = Some(OpenChunk { plan: table.clone(), chunk: chunk.clone(), rows: vec![], schemas });
+        Ok(())
+    }
+
+    async fn rows(&mut self, batch: Batch) -> Result<()> {
+        let open = self.open.as_mut().ok_or_else(|| Error::internal("No chunk is open"))?;
+        for event in batch.events() {
+            if let EventRef::Insert { schema, after } = event? {
+                let schema =
+                    open.schemas.get(schema).ok_or_else(|| Error::internal("Rows of another schema"))?;
+                open.rows.push(printed(RowRef::new(schema, after))?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn finish(&mut self, high: &Position) -> Result<u64> {
+        let open = self.open.take().ok_or_else(|| Error::internal("No chunk is open"))?;
+        if self.target.meet(Fault::ChunkLost) {
+            return Err(Error::unavailable("The connection was lost at a chunk's COMMIT"));
+        }
+        let mut contents = lock(&self.target.contents);
+        check_owner(&contents, self.epoch, self.owner)?;
+        let name = open.plan.info.name();
+        let state = contents.load.iter_mut().find(|t| t.table == *name).ok_or_else(|| unknown(name))?;
+        let chunk = state.chunks.iter_mut().find(|c| c.chunk == open.chunk).ok_or_else(|| unknown(name))?;
+        if chunk.rows.is_some() {
+            return Err(Error::internal("A chunk is in already"));
+        }
+        chunk.rows = Some(open.rows.len() as u64);
+        chunk.high = Some(high.clone());
+        let loaded = open.rows.len() as u64;
+        let table = contents.tables.get_mut(&open.plan.target).ok_or_else(|| unknown(name))?;
+        for row in open.rows {
+            table.insert(row).map_err(|e| Error::table(name.clone(), e))?;
+        }
+        Ok(loaded)
+    }
+}
