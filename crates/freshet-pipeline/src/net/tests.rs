@@ -1,0 +1,327 @@
+//! Windows against a model: whatever is netted, a table ends as if every change had been applied in order.
+
+use super::{Rigour, Tables, WindowBuilder};
+use freshet_core::codec::{BatchBuilder, RowRef};
+use freshet_core::log::Record;
+use freshet_core::position::{CommitPlace, FilePos, TxnId};
+use freshet_core::sink::TablePlan;
+use freshet_core::table::{ColumnInfo, IndexInfo, IndexPart, TableInfo};
+use freshet_core::window::{ImageRef, StepKind, Window};
+use freshet_core::{Column, DataType, Offset, Position, SchemaMap, TableName, TableSchema, ValueRef};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// id, unique u, payload.
+type Row = (i64, Option<i64>, i64);
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Insert(Row),
+    Update(Row, Row),
+    Delete(Row),
+    Truncate,
+}
+
+fn schema(key: bool) -> Arc<TableSchema> {
+    let int = |name: &str, nullable| Column {
+        name: name.into(),
+        data_type: DataType::Int { bits: 64, unsigned: false },
+        nullable,
+    };
+    let columns = vec![int("id", false), int("u", true), int("v", false)];
+    TableSchema::new(TableName::new("s", "t"), columns, if key { vec![0] } else { vec![] })
+        .expect("valid")
+        .into()
+}
+
+fn plan(key: bool) -> TablePlan {
+    let part = IndexPart { column: Some(1), prefix: None, descending: false };
+    let index = IndexInfo { name: "u".into(), unique: true, method: "btree".into(), parts: vec![part] };
+    let info = TableInfo {
+        schema: schema(key),
+        columns: vec![ColumnInfo::default(); 3],
+        indexes: vec![index],
+        next_value: None,
+        rows_estimate: 0,
+        not_carried: vec![],
+    };
+    TablePlan { target: info.name().clone(), info: Arc::new(info) }
+}
+
+fn record(schema: &TableSchema, ops: &[Op]) -> Record {
+    let mut b = BatchBuilder::new();
+    let put = |w: &mut freshet_core::codec::RowWriter<'_>, r: Row| {
+        assert!(w.int(r.0));
+        match r.1 {
+            Some(u) => assert!(w.int(u)),
+            None => w.null(),
+        }
+        assert!(w.int(r.2));
+    };
+    b.begin(&TxnId::Mariadb { domain: 0, server: 1, sequence: 1 }, 0);
+    b.schema(schema);
+    for op in ops {
+        match op {
+            Op::Insert(r) => {
+                let mut w = b.insert(schema);
+                put(&mut w, *r);
+                w.finish();
+            }
+            Op::Update(old, new) => {
+                let mut w = b.update(schema);
+                put(&mut w, *old);
+                w.after();
+                put(&mut w, *new);
+                w.finish();
+            }
+            Op::Delete(r) => {
+                let mut w = b.delete(schema);
+                put(&mut w, *r);
+                w.finish();
+            }
+            Op::Truncate => b.truncate(schema.name()),
+        }
+    }
+    b.commit("s", &CommitPlace::Binlog(FilePos { file: "b.000001".into(), pos: 99 }), 7);
+    let batch = b.seal();
+    let mut schemas = SchemaMap::default();
+    batch.collect_schemas(&mut schemas).expect("collects");
+    let position: Position = "binlog;s;b.000001;99;mariadb;0-1-1".parse().expect("position");
+    Record { offset: Offset(0), next: Offset(1), batch, position: Some(position), schemas }
+}
+
+fn window(ops: &[Op], key: bool, rigour: Rigour, ordered: bool) -> Window {
+    let tables = Tables::new(&[plan(key)], &HashMap::new());
+    let mut builder = WindowBuilder::new(&tables, rigour, None);
+    builder.add(record(&schema(key), ops)).expect("adds");
+    builder.finish(ordered).expect("finishes").0
+}
+
+fn row(window: &Window, image: ImageRef) -> Row {
+    let row: RowRef<'_> = window.row(image).expect("inside");
+    let cells: Vec<_> = row.cells().map(|c| c.expect("valid")).collect();
+    match cells.as_slice() {
+        [ValueRef::Int(id), ValueRef::Int(u), ValueRef::Int(v)] => (*id, Some(*u), *v),
+        [ValueRef::Int(id), ValueRef::Null, ValueRef::Int(v)] => (*id, None, *v),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+/// Applies a window the way a strict target would: keys are checked, and the unique index where `unique` says so,
+/// after every single row.
+fn apply(window: &Window, table: &mut BTreeMap<i64, Row>, unique: bool) -> Result<(), String> {
+    let check = |table: &BTreeMap<i64, Row>, r: Row| {
+        let taken = unique && r.1.is_some() && table.values().any(|o| o.0 != r.0 && o.1 == r.1);
+        if taken { Err(format!("unique value of {r:?}")) } else { Ok(()) }
+    };
+    for step in &window.steps {
+        match &step.kind {
+            StepKind::Insert(rows) => {
+                for r in rows.iter().map(|i| row(window, *i)) {
+                    check(table, r)?;
+                    if table.insert(r.0, r).is_some() {
+                        return Err(format!("key of {r:?} is there"));
+                    }
+                }
+            }
+            StepKind::Upsert(rows) => table.extend(rows.iter().map(|i| row(window, *i)).map(|r| (r.0, r))),
+            StepKind::Update(rows) => {
+                for (old, new) in rows.iter().map(|(a, b)| (row(window, *a), row(window, *b))) {
+                    table.remove(&old.0).ok_or(format!("key of {old:?} is not there"))?;
+                    check(table, new)?;
+                    if table.insert(new.0, new).is_some() {
+                        return Err(format!("key of {new:?} is there"));
+                    }
+                }
+            }
+            StepKind::Delete(rows) => {
+                for old in rows.iter().map(|i| row(window, *i)) {
+                    table.remove(&old.0).ok_or(format!("key of {old:?} is not there"))?;
+                }
+            }
+            StepKind::DeleteIfThere(rows) => {
+                for r in rows.iter().map(|i| row(window, *i)) {
+                    table.remove(&r.0);
+                }
+            }
+            StepKind::CheckAbsent(rows) => {
+                if let Some(r) = rows.iter().map(|i| row(window, *i)).find(|r| table.contains_key(&r.0)) {
+                    return Err(format!("key of {r:?} is there"));
+                }
+            }
+            StepKind::Truncate => table.clear(),
+        }
+    }
+    Ok(())
+}
+
+/// A history that a source could have: statements whose every row respects key and unique index.
+fn history(choices: &[(u8, i64, i64, i64)], table: &mut BTreeMap<i64, Row>) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for &(kind, id, u, v) in choices {
+        let new: Row = (id, (u > 0).then_some(u), v);
+        let free = |table: &BTreeMap<i64, Row>, but: i64| {
+            new.1.is_none() || !table.values().any(|o| o.0 != but && o.1 == new.1)
+        };
+        let victim = table.values().nth(v.unsigned_abs() as usize % table.len().max(1)).copied();
+        match (kind % 8, victim) {
+            (0..=2, _) if !table.contains_key(&id) && free(table, id) => {
+                table.insert(id, new);
+                ops.push(Op::Insert(new));
+            }
+            (3..=5, Some(old)) if (old.0 == id || !table.contains_key(&id)) && free(table, old.0) => {
+                table.remove(&old.0);
+                table.insert(id, new);
+                ops.push(Op::Update(old, new));
+            }
+            (6, Some(old)) => {
+                table.remove(&old.0);
+                ops.push(Op::Delete(old));
+            }
+            (7, _) if v == 0 => {
+                table.clear();
+                ops.push(Op::Truncate);
+            }
+            _ => {}
+        }
+    }
+    ops
+}
+
+fn kinds(window: &Window) -> Vec<(&'static str, usize)> {
+    let name = |k: &StepKind| match k {
+        StepKind::Insert(r) => ("insert", r.len()),
+        StepKind::Upsert(r) => ("upsert", r.len()),
+        StepKind::Update(r) => ("update", r.len()),
+        StepKind::Delete(r) => ("delete", r.len()),
+        StepKind::DeleteIfThere(r) => ("delete if there", r.len()),
+        StepKind::CheckAbsent(r) => ("check absent", r.len()),
+        StepKind::Truncate => ("truncate", 0),
+    };
+    window.steps.iter().map(|s| name(&s.kind)).collect()
+}
+
+const A: Row = (1, None, 10);
+const B: Row = (2, None, 20);
+
+#[test]
+fn the_first_operation_says_what_must_be_there() {
+    let changed = (1, None, 11);
+    for (ops, expect) in [
+        (vec![Op::Insert(A), Op::Update(A, changed)], vec![("insert", 1)]),
+        (vec![Op::Insert(A), Op::Delete(A)], vec![("check absent", 1)]),
+        (vec![Op::Update(A, changed), Op::Delete(changed)], vec![("delete", 1)]),
+        (vec![Op::Delete(A), Op::Insert(changed)], vec![("update", 1)]),
+        (vec![Op::Update(A, B)], vec![("delete", 1), ("insert", 1)]),
+        (
+            vec![Op::Insert(A), Op::Truncate, Op::Insert(B)],
+            vec![("insert", 1), ("truncate", 0), ("insert", 1)],
+        ),
+    ] {
+        assert_eq!(kinds(&window(&ops, true, Rigour::Strict, false)), expect, "{ops:?}");
+    }
+    let idempotent = window(&[Op::Update(A, B)], true, Rigour::Idempotent, false);
+    assert_eq!(kinds(&idempotent), [("delete if there", 1), ("upsert", 1)]);
+}
+
+#[test]
+fn a_history_that_makes_no_sense_is_left_to_the_target() {
+    for ops in [
+        vec![Op::Insert(A), Op::Insert(A)],
+        vec![Op::Delete(A), Op::Delete(A)],
+        vec![Op::Delete(A), Op::Update(A, A)],
+    ] {
+        let w = window(&ops, true, Rigour::Strict, false);
+        assert!(w.ordered, "{ops:?}");
+    }
+}
+
+#[test]
+fn r7_a_table_without_a_key_keeps_its_order() {
+    let w = window(
+        &[Op::Insert(A), Op::Insert(A), Op::Delete(A), Op::Insert(B)],
+        false,
+        Rigour::Idempotent,
+        false,
+    );
+    assert_eq!(kinds(&w), [("insert", 2), ("delete", 1), ("insert", 1)]);
+}
+
+#[test]
+fn two_keys_with_one_unique_value_are_applied_in_order() {
+    let swap = [
+        Op::Update((1, Some(5), 0), (1, Some(9), 0)),
+        Op::Update((2, Some(6), 0), (2, Some(5), 0)),
+        Op::Update((1, Some(9), 0), (1, Some(6), 0)),
+    ];
+    let w = window(&swap, true, Rigour::Strict, false);
+    assert!(w.ordered);
+    let mut table = BTreeMap::from([(1, (1, Some(5), 0)), (2, (2, Some(6), 0))]);
+    apply(&w, &mut table, true).expect("applies");
+    assert_eq!(table[&1].1, Some(6));
+}
+
+fn choices() -> impl Strategy<Value = Vec<(u8, i64, i64, i64)>> {
+    prop::collection::vec((0u8..8, 0i64..6, 0i64..5, 0i64..8), 0..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn a_window_is_its_history(before in choices(), ops in choices(), ordered: bool) {
+        let mut source = BTreeMap::new();
+        history(&before, &mut source);
+        let mut target = source.clone();
+        let ops = history(&ops, &mut source);
+        let w = window(&ops, true, Rigour::Strict, ordered);
+        prop_assert_eq!(apply(&w, &mut target, true), Ok(()));
+        prop_assert_eq!(target, source);
+    }
+
+    /// Whatever moment between the two bounds each row was read at, the interval's changes make the table exact.
+    #[test]
+    fn between_the_bounds_any_mixture_becomes_exact(before in choices(), ops in choices(), moments in prop::collection::vec(0usize..40, 6), ordered: bool) {
+        let mut source = BTreeMap::new();
+        history(&before, &mut source);
+        let mut states = vec![source.clone()];
+        let mut all = Vec::new();
+        for choice in ops {
+            all.extend(history(&[choice], &mut source));
+            states.push(source.clone());
+        }
+        let mut target = BTreeMap::new();
+        for (id, moment) in moments.iter().enumerate() {
+            let seen = &states[moment % states.len()];
+            if let Some(r) = seen.get(&(id as i64)) {
+                target.insert(r.0, *r);
+            }
+        }
+        let w = window(&all, true, Rigour::Idempotent, ordered);
+        prop_assert_eq!(apply(&w, &mut target, false), Ok(()));
+        prop_assert_eq!(target, source);
+    }
+
+    #[test]
+    fn a_divergence_is_never_swallowed(before in choices(), ops in choices(), victim in 0usize..6) {
+        let mut source = BTreeMap::new();
+        history(&before, &mut source);
+        let mut target = source.clone();
+        let ops = history(&ops, &mut source);
+        let Some(id) = target.keys().nth(victim).copied() else { return Ok(()) };
+        // The first operation on that key finds it missing, unless the table is emptied before.
+        let first = ops.iter().find_map(|op| match op {
+            Op::Truncate => Some(false),
+            Op::Insert(r) if r.0 == id => Some(false),
+            Op::Update(old, _) if old.0 == id => Some(true),
+            Op::Delete(r) if r.0 == id => Some(true),
+            Op::Insert(_) | Op::Update(..) | Op::Delete(_) => None,
+        });
+        target.remove(&id);
+        let w = window(&ops, true, Rigour::Strict, false);
+        if first == Some(true) {
+            prop_assert!(apply(&w, &mut target, true).is_err());
+        }
+    }
+}

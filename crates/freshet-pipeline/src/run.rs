@@ -1,0 +1,661 @@
+//! Brings a pipeline up from whatever state it is in, and supervises its tasks.
+
+use crate::apply::{Applier, Ended};
+use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL_MS, TRIM_INTERVAL_MS};
+use crate::identity::{Decision, LogView, SinkStart, SinkView, decide};
+use crate::ingest::Ingest;
+use crate::load::{Loaded, Loader, open_view};
+use crate::retry::{Backoff, pause_or_stop, reached, stopped};
+use crate::status::{Phase, Status};
+use freshet_core::log::{Inherited, Log, LogStore};
+use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
+use freshet_core::source::Source;
+use freshet_core::table::{TableReader, View};
+use freshet_core::{Error, ErrorKind, Mark, Offset, Position, Result};
+use freshet_mapping::{Mapping, Selection};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// What a pipeline does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Copy existing rows, apply what happened meanwhile, and end.
+    Load,
+    /// Copy existing rows and follow.
+    #[default]
+    LoadAndStream,
+    /// Follow from now.
+    Stream,
+}
+
+/// How a pipeline runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What it does.
+    pub mode: Mode,
+    /// How target tables come to be.
+    pub prepare: PrepareMode,
+    /// Parallel readers of a load.
+    pub readers: usize,
+    /// Rows of a chunk.
+    pub chunk_rows: u64,
+    /// End once everything is applied that was committed when the load ended, or at start.
+    pub until_caught_up: bool,
+    /// What may not change between runs, as text that names it.
+    pub config_digest: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            prepare: PrepareMode::default(),
+            readers: 2,
+            chunk_rows: CHUNK_ROWS,
+            until_caught_up: false,
+            config_digest: String::new(),
+        }
+    }
+}
+
+/// One target.
+pub struct SinkPart {
+    /// Name in the configuration.
+    pub name: String,
+    /// The sink.
+    pub sink: Box<dyn Sink>,
+    /// Names on it.
+    pub mapping: Mapping,
+}
+
+/// The parts of a pipeline.
+pub struct Parts {
+    /// Change source.
+    pub source: Box<dyn Source>,
+    /// Reader of existing rows.
+    pub tables: Box<dyn TableReader>,
+    /// Where the log lives.
+    pub store: Box<dyn LogStore>,
+    /// Targets.
+    pub sinks: Vec<SinkPart>,
+    /// What is captured.
+    pub selection: Arc<Selection>,
+}
+
+/// What the tasks of one pipeline share.
+struct Shared {
+    log: Arc<dyn Log>,
+    tables: Mutex<Box<dyn TableReader>>,
+    selection: Arc<Selection>,
+    settings: Settings,
+    status: Arc<Status>,
+    tip: watch::Receiver<Option<Position>>,
+}
+
+/// One target with what its take-over returned.
+struct Owned {
+    part: SinkPart,
+    ownership: Ownership,
+    first_view: Option<View>,
+}
+
+/// Runs a pipeline until a stop is asked for, its work is done, or an error that retrying does not mend. Everything
+/// that is durable stays; a later run goes on from there.
+pub async fn run(
+    parts: Parts,
+    settings: Settings,
+    status: Arc<Status>,
+    stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let result = run_inner(parts, settings, &status, stop).await;
+    let phase = if result.is_ok() { Phase::Stopped } else { Phase::Failed };
+    status.update(|s| s.sinks.values_mut().for_each(|sink| sink.phase = phase));
+    result
+}
+
+async fn run_inner(
+    parts: Parts,
+    settings: Settings,
+    status: &Arc<Status>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let Parts { mut source, mut tables, store, sinks, selection } = parts;
+    let mut patience = Patience::new();
+    let mut owned = Vec::new();
+    for mut part in sinks {
+        let Some(ownership) = take_over_at_start(&mut part, &mut patience, &mut stop).await? else {
+            return Ok(());
+        };
+        check_digest(&part.name, &ownership, &settings)?;
+        status.sink(&part.name, |s| s.phase = Phase::Starting);
+        owned.push(Owned { part, ownership, first_view: None });
+    }
+    let log = loop {
+        let mut establish = Establish {
+            store: store.as_ref(),
+            source: source.as_mut(),
+            tables: tables.as_mut(),
+            selection: &selection,
+            settings: &settings,
+            stop: stop.clone(),
+        };
+        let tried = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => return Ok(()),
+            tried = establish.run(&mut owned) => tried,
+        };
+        match tried {
+            Ok(Some(log)) => break log,
+            Ok(None) => return Ok(()),
+            Err(e) => {
+                if !patience.pause(e, &mut stop).await? {
+                    return Ok(());
+                }
+            }
+        }
+    };
+    let (tip_sender, tip) = watch::channel(None);
+    let writer = log.writer().await?;
+    let (done, ingest_stop) = watch::channel(false);
+    let ingest = Ingest::new(source, writer, tip_sender, status.clone(), ingest_stop);
+    let shared = Arc::new(Shared {
+        log,
+        tables: Mutex::new(tables),
+        selection,
+        settings,
+        status: status.clone(),
+        tip,
+    });
+    supervise(shared, ingest, owned, done, stop).await
+}
+
+/// How long a start waits for what is unavailable: not long, since a wrong address should be heard of soon.
+struct Patience {
+    begun: Instant,
+    backoff: Backoff,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { begun: Instant::now(), backoff: Backoff::default() }
+    }
+
+    /// Pauses after `error`; `false` on a stop, the error itself if trying again is of no use any more.
+    async fn pause(&mut self, error: Error, stop: &mut watch::Receiver<bool>) -> Result<bool> {
+        if !error.is_retryable() || self.begun.elapsed() >= Duration::from_millis(STARTUP_RETRY_MS_MAX) {
+            return Err(error);
+        }
+        tracing::warn!(error = %error, "Not available yet, trying again");
+        Ok(!pause_or_stop(self.backoff.pause(), stop).await)
+    }
+}
+
+async fn take_over_at_start(
+    part: &mut SinkPart,
+    patience: &mut Patience,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<Option<Ownership>> {
+    loop {
+        let tried = tokio::select! {
+            biased;
+            () = stopped(stop) => return Ok(None),
+            tried = part.sink.take_over() => tried,
+        };
+        match tried {
+            Ok(ownership) => return Ok(Some(ownership)),
+            Err(e) => {
+                if !patience.pause(e, stop).await? {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+}
+
+fn check_digest(sink: &str, ownership: &Ownership, settings: &Settings) -> Result<()> {
+    match &ownership.config_digest {
+        Some(before) if *before != settings.config_digest => Err(Error::invalid(format!(
+            "The configuration of sink {sink} changed since this pipeline began, from \"{before}\" to \"{}\"",
+            settings.config_digest
+        ))
+        .with_hint(
+            "Going on would lose or double rows: put it back, give the pipeline another name, or reset it",
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// What ties log and targets together (ALGORITHMS 1.3).
+struct Establish<'a> {
+    store: &'a dyn LogStore,
+    source: &'a mut dyn Source,
+    tables: &'a mut dyn TableReader,
+    selection: &'a Selection,
+    settings: &'a Settings,
+    stop: watch::Receiver<bool>,
+}
+
+impl Establish<'_> {
+    /// The log, with every sink's checkpoint on a mark of it; `None` on a stop.
+    async fn run(&mut self, owned: &mut [Owned]) -> Result<Option<Arc<dyn Log>>> {
+        let log = self.store.open().await?;
+        let (view, sinks) = look(log.as_deref(), owned).await?;
+        match decide(view.as_ref(), &sinks)? {
+            Decision::Fresh => {
+                drop(log);
+                self.fresh(owned).await
+            }
+            Decision::Keep(starts) => {
+                let log = log.ok_or_else(|| Error::internal("A log that is kept is there"))?;
+                for (o, start) in owned.iter_mut().zip(starts) {
+                    match start {
+                        SinkStart::GoOn => {}
+                        SinkStart::Begin(mark) => begin(o, &log, &mark, self.settings).await?,
+                        SinkStart::Rebase(mark) => rebase(o, &log, &mark).await?,
+                    }
+                }
+                Ok(Some(log))
+            }
+            Decision::Rebuild { start, inherited } => {
+                tracing::warn!(position = %start, "The log is not the one that the targets followed; beginning a new one where they stand");
+                drop(log);
+                self.check_history(&inherited).await?;
+                let log = self.store.create(&start, &inherited).await?;
+                let mark = log.bounds().durable;
+                for o in owned.iter_mut() {
+                    rebase(o, &log, &mark).await?;
+                }
+                Ok(Some(log))
+            }
+        }
+    }
+
+    /// Fixes F_low, begins the log there, and every sink on it.
+    async fn fresh(&mut self, owned: &mut [Owned]) -> Result<Option<Arc<dyn Log>>> {
+        let start = if self.settings.mode == Mode::Stream {
+            self.source.tip().await?
+        } else {
+            let readers = self.settings.readers;
+            let Some(view) = open_view(self.tables, self.selection, readers, None, &mut self.stop).await?
+            else {
+                return Ok(None);
+            };
+            let low = view.low.clone();
+            if let Some(first) = owned.first_mut() {
+                first.first_view = Some(view);
+            }
+            low
+        };
+        let log = self.store.create(&start, &[]).await?;
+        let mark = log.bounds().durable;
+        for o in owned.iter_mut() {
+            begin(o, &log, &mark, self.settings).await?;
+        }
+        Ok(Some(log))
+    }
+
+    /// A target that holds what its source does not is a divergence, whatever the log says (P22).
+    async fn check_history(&mut self, sinks: &[Inherited]) -> Result<()> {
+        let tip = self.source.tip().await?;
+        match sinks.iter().find(|i| !reached(&tip, &i.checkpoint.mark.position)) {
+            None => Ok(()),
+            Some(i) => Err(Error::resync(format!(
+                "Sink {} has applied changes that the source does not have any more",
+                i.sink
+            ))
+            .with_hint(
+                "The source was restored or failed over to a server that lacks them: compare both sides, then reset the pipeline",
+            )),
+        }
+    }
+}
+
+async fn look(log: Option<&dyn Log>, owned: &mut [Owned]) -> Result<(Option<LogView>, Vec<SinkView>)> {
+    let view = log.map(|log| {
+        let b = log.bounds();
+        LogView { id: b.id, trimmed: b.trimmed, durable: b.durable, inherited: b.inherited }
+    });
+    let mut sinks = Vec::new();
+    for o in owned.iter_mut() {
+        let checkpoint = o.ownership.checkpoint.clone();
+        let mark = match (&log, &view, &checkpoint) {
+            (Some(log), Some(view), Some(c)) if c.log_id == view.id => log.mark_at(c.mark.next).await?,
+            _ => None,
+        };
+        sinks.push(SinkView { name: o.part.name.clone(), checkpoint, mark });
+    }
+    Ok((view, sinks))
+}
+
+async fn begin(o: &mut Owned, log: &Arc<dyn Log>, mark: &Mark, settings: &Settings) -> Result<()> {
+    o.part.sink.begin(log.bounds().id, mark, &settings.config_digest).await
+}
+
+async fn rebase(o: &mut Owned, log: &Arc<dyn Log>, mark: &Mark) -> Result<()> {
+    o.part.sink.rebase(log.bounds().id, mark).await
+}
+
+/// Runs ingest and the sinks side by side. The first error ends all; when every sink is done, ingest is ended.
+async fn supervise(
+    shared: Arc<Shared>,
+    ingest: Ingest,
+    owned: Vec<Owned>,
+    done: watch::Sender<bool>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut ingest = tokio::spawn(ingest.run());
+    let mut applied = Vec::new();
+    let mut sinks = JoinSet::new();
+    // Sinks end when the pipeline is stopped or when any task has failed.
+    let (halt, halted) = watch::channel(false);
+    for o in owned {
+        let (sender, receiver) = watch::channel(None);
+        applied.push(receiver);
+        sinks.spawn(SinkTask::new(shared.clone(), o, sender, halted.clone()).run());
+    }
+    let mut house = tokio::spawn(housekeeping(shared.clone(), applied, halted.clone()));
+    let mut outcome = Ok(());
+    let mut ingest_over = false;
+    loop {
+        tokio::select! {
+            () = stopped(&mut stop), if !*halt.borrow() => { halt.send_replace(true); }
+            ended = &mut ingest, if !ingest_over => {
+                ingest_over = true;
+                keep_first(&mut outcome, ended);
+                halt.send_replace(true);
+            }
+            ended = &mut house, if !house.is_finished() => {
+                keep_first(&mut outcome, ended);
+                halt.send_replace(true);
+            }
+            ended = sinks.join_next() => match ended {
+                Some(ended) => {
+                    let failed = !matches!(ended, Ok(Ok(())));
+                    keep_first(&mut outcome, ended);
+                    if failed {
+                        halt.send_replace(true);
+                    }
+                }
+                None => break,
+            },
+        }
+    }
+    halt.send_replace(true);
+    done.send_replace(true);
+    if !ingest_over {
+        keep_first(&mut outcome, ingest.await);
+    }
+    house.abort();
+    refresh(&shared);
+    outcome
+}
+
+fn keep_first(outcome: &mut Result<()>, ended: std::result::Result<Result<()>, tokio::task::JoinError>) {
+    let ended = ended.unwrap_or_else(|e| match e.is_cancelled() {
+        true => Ok(()),
+        false => Err(Error::internal(format!("A task of the pipeline failed: {e}"))),
+    });
+    match (outcome.is_ok(), ended) {
+        (true, Err(e)) => *outcome = Err(e),
+        (false, Err(e)) => tracing::error!(error = %e, "Another error while stopping"),
+        (_, Ok(())) => {}
+    }
+}
+
+/// Trims the log by the slowest sink and keeps the numbers of the status fresh.
+async fn housekeeping(
+    shared: Arc<Shared>,
+    applied: Vec<watch::Receiver<Option<Offset>>>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let period = Duration::from_millis(TRIM_INTERVAL_MS.min(TIP_INTERVAL_MS));
+    while !pause_or_stop(period, &mut stop).await {
+        // A sink that has reported nothing in this process holds everything (1.5).
+        let slowest = applied.iter().map(|a| *a.borrow()).min().flatten();
+        if let Some(before) = slowest {
+            shared.log.trim(before).await?;
+        }
+        refresh(&shared);
+    }
+    Ok(())
+}
+
+/// Brings the numbers that depend on the time and on the source's tip up to date.
+fn refresh(shared: &Shared) {
+    let (bounds, tip) = (shared.log.bounds(), shared.tip.borrow().clone());
+    let now_us = now_us();
+    shared.status.update(|s| {
+        s.log_bytes = bounds.bytes;
+        for sink in s.sinks.values_mut() {
+            let behind = match (&sink.position, &tip) {
+                (Some(position), Some(tip)) => !reached(position, tip),
+                (Some(_), None) | (None, _) => true,
+            };
+            let since_us = if sink.commit_us > 0 { now_us.saturating_sub(sink.commit_us) } else { 0 };
+            sink.lag_ms = if behind { u64::try_from(since_us / 1000).unwrap_or(0) } else { 0 };
+        }
+    });
+}
+
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// One target's task: loads what is missing, then applies; begins again with a take-over after what can be mended.
+struct SinkTask {
+    shared: Arc<Shared>,
+    name: String,
+    sink: Box<dyn Sink>,
+    mapping: Mapping,
+    ownership: Option<Ownership>,
+    first_view: Option<View>,
+    applied: watch::Sender<Option<Offset>>,
+    goal: watch::Sender<Option<Position>>,
+    ordered_before: Offset,
+    replays: u32,
+    stop: watch::Receiver<bool>,
+}
+
+impl SinkTask {
+    fn new(
+        shared: Arc<Shared>,
+        owned: Owned,
+        applied: watch::Sender<Option<Offset>>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        // What `begin` and `rebase` changed is read again by the first take-over of the session.
+        Self {
+            shared,
+            name: owned.part.name,
+            sink: owned.part.sink,
+            mapping: owned.part.mapping,
+            ownership: None,
+            first_view: owned.first_view,
+            applied,
+            goal: watch::channel(None).0,
+            ordered_before: Offset(0),
+            replays: 0,
+            stop,
+        }
+    }
+
+    async fn run(mut self) -> Result<()> {
+        let mut backoff = Backoff::default();
+        loop {
+            let before = *self.applied.borrow();
+            match self.session().await {
+                Ok(()) => return Ok(()),
+                Err(e) if *e.kind() == ErrorKind::Reorder => {
+                    tracing::info!(sink = self.name, reason = %e, "Replaying a window in source order");
+                }
+                Err(e) if e.is_retryable() => {
+                    tracing::warn!(sink = self.name, error = %e, "Unavailable, trying again");
+                    self.shared.status.sink(&self.name, |s| s.waiting_for = Some(e.message().to_owned()));
+                    if *self.applied.borrow() > before {
+                        backoff.reset();
+                    }
+                    if pause_or_stop(backoff.pause(), &mut self.stop).await {
+                        return Ok(());
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+            self.ownership = None;
+        }
+    }
+
+    /// One session under one take-over.
+    async fn session(&mut self) -> Result<()> {
+        let ownership = match self.ownership.take() {
+            Some(ownership) => ownership,
+            None => self.sink.take_over().await?,
+        };
+        let checkpoint = ownership
+            .checkpoint
+            .clone()
+            .ok_or_else(|| Error::internal("A sink without a checkpoint after it began"))?;
+        self.check_on_log(&checkpoint.mark, checkpoint.log_id).await?;
+        let Some(loaded) = self.load(&ownership, &checkpoint.mark.position).await? else { return Ok(()) };
+        let ended = self.apply(&ownership, loaded, checkpoint.mark).await?;
+        if ended == Ended::CaughtUp {
+            tracing::info!(sink = self.name, "Caught up");
+        }
+        Ok(())
+    }
+
+    /// While the process runs a take-over may find a target that was restored to an older state: its checkpoint
+    /// must still be a mark of the log.
+    async fn check_on_log(&mut self, mark: &Mark, log_id: freshet_core::LogId) -> Result<()> {
+        let bounds = self.shared.log.bounds();
+        let known = if log_id == bounds.id { self.shared.log.mark_at(mark.next).await? } else { None };
+        if known.as_ref() == Some(&mark.position) {
+            return Ok(());
+        }
+        Err(Error::resync(format!("The checkpoint of sink {} is no mark of the log any more", self.name))
+            .with_hint("The target was restored to another state: start freshet again, it rebuilds its log from where the target stands"))
+    }
+
+    /// Plans and bounds, after loading what is not in yet; `None` on a stop.
+    async fn load(&mut self, ownership: &Ownership, low: &Position) -> Result<Option<Loaded>> {
+        let stream = self.shared.settings.mode == Mode::Stream;
+        let in_yet =
+            !ownership.tables.is_empty() && ownership.tables.iter().all(|t| t.phase > TablePhase::Loading);
+        if in_yet || stream {
+            return self.plans_of_now(ownership, stream, low).await.map(Some);
+        }
+        let view = match self.first_view.take() {
+            Some(view) => view,
+            None => {
+                let mut tables = self.shared.tables.lock().await;
+                let (selection, readers) = (&self.shared.selection, self.shared.settings.readers);
+                let view = open_view(tables.as_mut(), selection.as_ref(), readers, Some(low), &mut self.stop)
+                    .await?;
+                let Some(view) = view else { return Ok(None) };
+                view
+            }
+        };
+        let mut loader = Loader {
+            name: &self.name,
+            mapping: &self.mapping,
+            prepare: self.shared.settings.prepare,
+            chunk_rows: self.shared.settings.chunk_rows,
+            status: &self.shared.status,
+            stop: self.stop.clone(),
+        };
+        let loaded = loader.run(self.sink.as_mut(), &ownership.tables, view).await?;
+        if loaded.is_some() {
+            self.set_phase(ownership, Phase::CatchingUp);
+        }
+        Ok(loaded)
+    }
+
+    async fn plans_of_now(&mut self, ownership: &Ownership, stream: bool, low: &Position) -> Result<Loaded> {
+        let tables = self.shared.tables.lock().await.tables(self.shared.selection.as_ref()).await?;
+        let plans = self.mapping.plan(&tables)?;
+        if stream && ownership.tables.is_empty() {
+            self.sink.prepare(&plans, PrepareMode::Keep).await?;
+        }
+        Loaded::of(plans, &ownership.tables, low.clone())
+    }
+
+    async fn apply(&mut self, ownership: &Ownership, loaded: Loaded, from: Mark) -> Result<Ended> {
+        let consistent = self.shared.settings.mode == Mode::Stream
+            || (!ownership.tables.is_empty()
+                && ownership.tables.iter().all(|t| t.phase == TablePhase::Consistent));
+        self.set_phase(ownership, if consistent { Phase::Streaming } else { Phase::CatchingUp });
+        self.show_tables(&loaded, consistent);
+        if consistent && self.shared.settings.mode != Mode::Stream {
+            // A process may have ended between the last table's phase and the record that all are consistent.
+            self.sink.make_consistent(&loaded.plans).await?;
+        }
+        let goal = self.goal(&loaded.high);
+        let inherited = self.shared.log.bounds().inherited.into_iter().find(|i| i.sink == self.name);
+        let skip = inherited.map(|i| i.checkpoint.mark.position).filter(|had| !reached(&from.position, had));
+        let mut applier = Applier {
+            name: &self.name,
+            sink: self.sink.as_mut(),
+            log: &self.shared.log,
+            plans: &loaded.plans,
+            holds: loaded.holds,
+            high: (!consistent).then_some(loaded.high),
+            skip,
+            goal,
+            applied: &self.applied,
+            status: &self.shared.status,
+            stop: self.stop.clone(),
+            ordered_before: &mut self.ordered_before,
+            replays: &mut self.replays,
+        };
+        applier.run(from).await
+    }
+
+    /// Where this run ends: F_high for a load, the source's tip of this moment for `--until caught-up`.
+    fn goal(&self, high: &Position) -> watch::Receiver<Option<Position>> {
+        if self.shared.settings.mode == Mode::Load {
+            self.goal.send_replace(Some(high.clone()));
+        } else if self.shared.settings.until_caught_up && self.goal.borrow().is_none() {
+            tokio::spawn(first_tip(self.shared.tip.clone(), self.goal.clone()));
+        }
+        self.goal.subscribe()
+    }
+
+    fn set_phase(&self, ownership: &Ownership, phase: Phase) {
+        self.shared.status.sink(&self.name, |s| {
+            s.phase = phase;
+            for table in &ownership.tables {
+                s.tables.entry(table.table.clone()).or_default().phase = phase;
+            }
+        });
+    }
+
+    fn show_tables(&self, loaded: &Loaded, consistent: bool) {
+        let phase = if consistent { Phase::Streaming } else { Phase::CatchingUp };
+        for plan in &loaded.plans {
+            self.shared.status.table(&self.name, plan.info.name(), |t| {
+                t.phase = phase;
+                t.rows_estimate = plan.info.rows_estimate;
+            });
+        }
+    }
+}
+
+/// The first tip of the source that is read from now on becomes the goal.
+async fn first_tip(mut tip: watch::Receiver<Option<Position>>, goal: watch::Sender<Option<Position>>) {
+    tip.mark_unchanged();
+    let patience = Duration::from_millis(RETRY_MS_MAX);
+    loop {
+        match tokio::time::timeout(patience, tip.changed()).await {
+            Ok(Ok(())) => break,
+            Ok(Err(_)) => return,
+            Err(_) => continue,
+        }
+    }
+    let position = tip.borrow().clone();
+    if position.is_some() {
+        goal.send_replace(position);
+    }
+}
