@@ -1,0 +1,176 @@
+//! Turns a configuration into the parts of a pipeline. The one file that names backends.
+//!
+//! Translation only: what a word of the configuration means is decided by the backend, and whether the file is
+//! right by `config`.
+
+use crate::config::{
+    Config, Endpoint, InvalidDates, LogConfig, Mode, NulInText, Prepare, SinkConfig, SourceKind, Tls,
+    UndecodableText,
+};
+use freshet_core::sink::PrepareMode;
+use freshet_core::{Error, Result};
+use freshet_log::DirectoryStore;
+use freshet_mysql::server::Flavour;
+use freshet_mysql::source::{BinlogSource, SourceOptions};
+use freshet_mysql::table::MysqlTableReader;
+use freshet_mysql::wire;
+use freshet_pipeline::{Parts, Settings, SinkPart, bounds};
+use freshet_postgres::PostgresSink;
+use std::path::Path;
+use std::sync::Arc;
+
+/// The parts of the pipeline. Nothing is connected or opened yet.
+pub fn parts(config: &Config) -> Parts {
+    let selection = Arc::new(config.selection.clone());
+    let tables = MysqlTableReader::new(mysql_connect(&config.source.endpoint), flavour(config));
+    Parts {
+        source: Box::new(BinlogSource::new(source_options(config), selection.clone())),
+        tables: Box::new(tables),
+        store: Box::new(DirectoryStore::new(&config.log.dir, log_options(&config.log))),
+        sinks: config.sinks.iter().map(|sink| sink_part(config, sink)).collect(),
+        selection,
+    }
+}
+
+fn sink_part(config: &Config, sink: &SinkConfig) -> SinkPart {
+    SinkPart {
+        name: sink.name.clone(),
+        sink: Box::new(PostgresSink::new(sink_options(config, sink))),
+        mapping: sink.mapping(),
+    }
+}
+
+/// How the engine runs them.
+pub fn settings(config: &Config, until_caught_up: bool) -> Settings {
+    let mode = match config.mode {
+        Mode::Load => freshet_pipeline::Mode::Load,
+        Mode::LoadAndStream => freshet_pipeline::Mode::LoadAndStream,
+        Mode::Stream => freshet_pipeline::Mode::Stream,
+    };
+    Settings {
+        mode,
+        prepare: prepare(config),
+        readers: config.load.readers,
+        chunk_rows: config.load.chunk_rows,
+        until_caught_up,
+        config_digest: config.digest(),
+    }
+}
+
+/// The sinks agree on it (the configuration is refused otherwise).
+fn prepare(config: &Config) -> PrepareMode {
+    match (config.mode, config.sinks.first().map(|sink| sink.prepare)) {
+        (Mode::Stream, _) => PrepareMode::Keep,
+        (Mode::Load | Mode::LoadAndStream, None | Some(Prepare::Create)) => PrepareMode::CreateIfAbsent,
+        (Mode::Load | Mode::LoadAndStream, Some(Prepare::Truncate)) => PrepareMode::Truncate,
+        (Mode::Load | Mode::LoadAndStream, Some(Prepare::DropAndCreate)) => PrepareMode::DropAndCreate,
+    }
+}
+
+fn flavour(config: &Config) -> Flavour {
+    match config.source.kind {
+        SourceKind::Mariadb => Flavour::Mariadb,
+        SourceKind::Mysql => Flavour::Mysql,
+    }
+}
+
+/// How the source is read.
+pub fn source_options(config: &Config) -> SourceOptions {
+    let defaults = SourceOptions::new(mysql_connect(&config.source.endpoint), flavour(config));
+    SourceOptions {
+        server_id: config.source.server_id,
+        heartbeat_ms: config.source.heartbeat_ms.unwrap_or(defaults.heartbeat_ms),
+        batch_bytes_target: bounds::BATCH_BYTES_TARGET,
+        batch_bytes_max: bounds::BATCH_BYTES_MAX,
+        ..defaults
+    }
+}
+
+fn mysql_connect(endpoint: &Endpoint) -> wire::ConnectOptions {
+    let tls = match endpoint.tls {
+        Tls::Disable => wire::TlsMode::Disable,
+        Tls::Require => wire::TlsMode::Require,
+        Tls::VerifyFull => wire::TlsMode::VerifyFull,
+    };
+    wire::ConnectOptions {
+        port: endpoint.port,
+        password: endpoint.password.as_ref().map(|secret| wire::Secret::new(secret.expose())),
+        tls,
+        tls_ca_file: endpoint.tls_ca_file.clone(),
+        ..wire::ConnectOptions::new(&endpoint.host, &endpoint.user)
+    }
+}
+
+fn log_options(log: &LogConfig) -> freshet_log::Options {
+    freshet_log::Options {
+        log_bytes_max: log.bytes_max,
+        log_retain_ms_min: log.retain_ms,
+        record_bytes_max: bounds::BATCH_BYTES_MAX,
+        ..freshet_log::Options::default()
+    }
+}
+
+/// How a sink is written.
+pub fn sink_options(config: &Config, sink: &SinkConfig) -> freshet_postgres::SinkOptions {
+    let connect = postgres_connect(&sink.endpoint, &sink.database);
+    freshet_postgres::SinkOptions {
+        control_schema: sink.control_schema.clone(),
+        policies: policies(sink),
+        ..freshet_postgres::SinkOptions::new(&config.name, &sink.name, connect)
+    }
+}
+
+fn postgres_connect(endpoint: &Endpoint, database: &str) -> freshet_postgres::ConnectOptions {
+    let tls = match endpoint.tls {
+        Tls::Disable => freshet_postgres::TlsMode::Disable,
+        Tls::Require => freshet_postgres::TlsMode::Require,
+        Tls::VerifyFull => freshet_postgres::TlsMode::VerifyFull,
+    };
+    freshet_postgres::ConnectOptions {
+        port: endpoint.port,
+        password: endpoint.password.as_ref().map(|secret| freshet_postgres::Secret::new(secret.expose())),
+        tls,
+        tls_ca_file: endpoint.tls_ca_file.clone(),
+        ..freshet_postgres::ConnectOptions::new(&endpoint.host, &endpoint.user, database)
+    }
+}
+
+fn policies(sink: &SinkConfig) -> freshet_postgres::Policies {
+    use freshet_postgres::{DatePolicy, NulPolicy, UndecodablePolicy};
+    freshet_postgres::Policies {
+        dates: match sink.policies.invalid_dates {
+            InvalidDates::Stop => DatePolicy::Stop,
+            InvalidDates::Null => DatePolicy::Null,
+        },
+        nul_in_text: match sink.policies.nul_in_text {
+            NulInText::Stop => NulPolicy::Stop,
+            NulInText::Strip => NulPolicy::Strip,
+            NulInText::Replace => NulPolicy::Replace,
+        },
+        undecodable: match sink.policies.undecodable_text {
+            UndecodableText::Stop => UndecodablePolicy::Stop,
+            UndecodableText::Replace => UndecodablePolicy::Replace,
+        },
+    }
+}
+
+/// Reader of the source's catalogue, for checks.
+pub fn table_reader(config: &Config) -> MysqlTableReader {
+    MysqlTableReader::new(mysql_connect(&config.source.endpoint), flavour(config))
+}
+
+/// Removes the files of a log, and nothing else that lies in its directory.
+pub fn remove_log(dir: &Path) -> Result<()> {
+    let failed = |e: std::io::Error| {
+        let reason = crate::config::io_reason(&e);
+        Error::unavailable(format!("Log directory {} cannot be emptied: {reason}", dir.display()))
+    };
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name == "LOG" || name == "lock" || name.ends_with(".segment") || name.ends_with(".new") {
+            std::fs::remove_file(&path).map_err(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,125 @@
+//! Asks the servers of a pipeline what stands in its way, and says it in one shape.
+
+use crate::assemble;
+use crate::config::{Config, Mode, SinkConfig, SourceKind};
+use crate::findings::{Finding, Severity};
+use freshet_core::table::{TableInfo, TableReader};
+use freshet_core::{Error, Result};
+use freshet_mysql::check::{CheckOptions, Role};
+
+/// Every finding of the source and the sinks.
+pub async fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = source(config).await;
+    let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
+    let tables = match assemble::table_reader(config).tables(&config.selection).await {
+        Ok(tables) => tables,
+        // The source's own check has said why, in more words.
+        Err(_) if broken => Vec::new(),
+        Err(error) => {
+            findings.push(of_error("source", "catalogue", "tables", &error));
+            Vec::new()
+        }
+    };
+    for sink in &config.sinks {
+        findings.extend(target(config, sink, &tables).await);
+    }
+    findings
+}
+
+/// A load follows the binlog too, for what is changed while it runs.
+fn role(mode: Mode) -> Role {
+    match mode {
+        Mode::Load | Mode::LoadAndStream => Role::LoadAndStream,
+        Mode::Stream => Role::Stream,
+    }
+}
+
+async fn source(config: &Config) -> Vec<Finding> {
+    let source = assemble::source_options(config);
+    let options = CheckOptions::new(role(config.mode));
+    let found =
+        freshet_mysql::check::check(&source.connect, source.flavour, &config.selection, &options).await;
+    found.into_iter().map(of_mysql).collect()
+}
+
+fn of_mysql(finding: freshet_mysql::check::Finding) -> Finding {
+    use freshet_mysql::check::Severity as Theirs;
+    let severity = match finding.severity {
+        Theirs::Info => Severity::Info,
+        Theirs::Warning => Severity::Warning,
+        Theirs::Error => Severity::Error,
+    };
+    Finding {
+        severity,
+        place: "source".to_owned(),
+        code: finding.code,
+        subject: finding.subject,
+        message: finding.message,
+        remedy: finding.remedy,
+    }
+}
+
+async fn target(config: &Config, sink: &SinkConfig, tables: &[TableInfo]) -> Vec<Finding> {
+    let place = format!("sink {}", sink.name);
+    let plans = match sink.mapping().plan(tables) {
+        Ok(plans) => plans,
+        Err(error) => return vec![of_error(&place, "names-collide", "schemas", &error)],
+    };
+    match freshet_postgres::check(&assemble::sink_options(config, sink), &plans).await {
+        Ok(findings) => findings.into_iter().map(|finding| of_postgres(&place, finding)).collect(),
+        Err(error) => vec![of_error(&place, "connection", "connection", &error)],
+    }
+}
+
+fn of_postgres(place: &str, finding: freshet_postgres::Finding) -> Finding {
+    use freshet_postgres::Severity as Theirs;
+    let severity = match finding.severity {
+        Theirs::Info => Severity::Info,
+        Theirs::Warning => Severity::Warning,
+        Theirs::Error => Severity::Error,
+    };
+    Finding {
+        severity,
+        place: place.to_owned(),
+        code: finding.code,
+        subject: finding.subject,
+        message: finding.message,
+        remedy: Some(finding.remedy).filter(|remedy| !remedy.is_empty()),
+    }
+}
+
+/// A check that could not be made is a finding too.
+fn of_error(place: &str, code: &'static str, subject: &str, error: &Error) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        place: place.to_owned(),
+        code,
+        subject: subject.to_owned(),
+        message: error.message().to_owned(),
+        remedy: error.hint().map(str::to_owned),
+    }
+}
+
+/// The smallest grants of each role: where they are given, and the statements.
+pub fn grants(config: &Config) -> Vec<(String, Vec<String>)> {
+    let source = assemble::source_options(config);
+    let databases: Vec<String> = config.selection.schemas().into_iter().map(str::to_owned).collect();
+    let user = &config.source.endpoint.user;
+    let statements = freshet_mysql::check::grants(source.flavour, role(config.mode), user, &databases);
+    let server = match config.source.kind {
+        SourceKind::Mariadb => "MariaDB",
+        SourceKind::Mysql => "MySQL",
+    };
+    let mut parts = vec![(format!("source, on {server}"), statements)];
+    for sink in &config.sinks {
+        let text = freshet_postgres::grants(&assemble::sink_options(config, sink));
+        let place = format!("sink {}, on PostgreSQL, database {}", sink.name, sink.database);
+        parts.push((place, text.lines().map(str::to_owned).collect()));
+    }
+    parts
+}
+
+/// Forgets the pipeline on a sink; what was done, one line each.
+pub async fn reset(config: &Config, sink: &SinkConfig, drop_tables: bool) -> Result<Vec<String>> {
+    freshet_postgres::reset(&assemble::sink_options(config, sink), drop_tables).await
+}
