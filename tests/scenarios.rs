@@ -1,0 +1,30 @@
+//! Scenarios over real servers: the `freshet` binary between a real MariaDB or MySQL and a real PostgreSQL.
+//!
+//! Everything here is a black box: what goes in is SQL through the source's own client and a YAML file, what comes
+//! out is read through psql and from the process's exit code, output and status. Expected values are written by hand
+//! or read from the source's own client, never computed by freshet's code, which no module here imports.
+
+#![allow(clippy::unwrap_used)] // Also in the helpers of tests
+
+#[path = "scenarios/control.rs"]
+mod control;
+#[path = "scenarios/faults_log.rs"]
+mod faults_log;
+#[path = "scenarios/faults_source.rs"]
+mod faults_source;
+#[path = "scenarios/faults_target.rs"]
+mod faults_target;
+#[path = "scenarios/kill.rs"]
+mod kill;
+#[path = "scenarios/kill_watch.rs"]
+mod kill_watch;
+#[path = "scenarios/kill_writers.rs"]
+mod kill_writers;
+#[path = "scenarios/kit.rs"]
+mod kit;
+#[path = "scenarios/tables.rs"]
+mod tables;
+#[path = "scenarios/types.rs"]
+mod types;
+#[path = "scenarios/values.rs"]
+mod values;
