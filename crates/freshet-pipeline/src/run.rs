@@ -11,7 +11,7 @@ use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
 use freshet_core::source::Source;
 use freshet_core::table::{TableReader, View};
-use freshet_core::{Error, ErrorKind, Mark, Offset, Position, Result};
+use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result};
 use freshet_mapping::{Mapping, Selection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,13 +95,6 @@ struct Shared {
     tip: watch::Receiver<Option<Position>>,
 }
 
-/// One target with what its take-over returned.
-struct Owned {
-    part: SinkPart,
-    ownership: Ownership,
-    first_view: Option<View>,
-}
-
 /// Runs a pipeline until a stop is asked for, its work is done, or an error that retrying does not mend. Everything
 /// that is durable stays; a later run goes on from there.
 pub async fn run(
@@ -122,18 +115,12 @@ async fn run_inner(
     status: &Arc<Status>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
-    let Parts { mut source, mut tables, store, sinks, selection } = parts;
+    let Parts { mut source, mut tables, store, mut sinks, selection } = parts;
     let mut patience = Patience::new();
-    let mut owned = Vec::new();
-    for mut part in sinks {
-        let Some(ownership) = take_over_at_start(&mut part, &mut patience, &mut stop).await? else {
-            return Ok(());
-        };
-        check_digest(&part.name, &ownership, &settings)?;
+    for part in &sinks {
         status.sink(&part.name, |s| s.phase = Phase::Starting);
-        owned.push(Owned { part, ownership, first_view: None });
     }
-    let log = loop {
+    let (log, first_view) = loop {
         let mut establish = Establish {
             store: store.as_ref(),
             source: source.as_mut(),
@@ -145,10 +132,10 @@ async fn run_inner(
         let tried = tokio::select! {
             biased;
             () = stopped(&mut stop) => return Ok(()),
-            tried = establish.run(&mut owned) => tried,
+            tried = establish.run(&mut sinks) => tried,
         };
         match tried {
-            Ok(Some(log)) => break log,
+            Ok(Some(established)) => break established,
             Ok(None) => return Ok(()),
             Err(e) => {
                 if !patience.pause(e, &mut stop).await? {
@@ -169,7 +156,7 @@ async fn run_inner(
         status: status.clone(),
         tip,
     });
-    supervise(shared, ingest, owned, done, stop).await
+    supervise(shared, ingest, sinks, first_view, done, stop).await
 }
 
 /// How long a start waits for what is unavailable: not long, since a wrong address should be heard of soon.
@@ -190,28 +177,6 @@ impl Patience {
         }
         tracing::warn!(error = %error, "Not available yet, trying again");
         Ok(!pause_or_stop(self.backoff.pause(), stop).await)
-    }
-}
-
-async fn take_over_at_start(
-    part: &mut SinkPart,
-    patience: &mut Patience,
-    stop: &mut watch::Receiver<bool>,
-) -> Result<Option<Ownership>> {
-    loop {
-        let tried = tokio::select! {
-            biased;
-            () = stopped(stop) => return Ok(None),
-            tried = part.sink.take_over() => tried,
-        };
-        match tried {
-            Ok(ownership) => return Ok(Some(ownership)),
-            Err(e) => {
-                if !patience.pause(e, stop).await? {
-                    return Ok(None);
-                }
-            }
-        }
     }
 }
 
@@ -238,26 +203,36 @@ struct Establish<'a> {
     stop: watch::Receiver<bool>,
 }
 
+/// The log that every sink stands on, and the view that fixed F_low if the log was begun just now.
+type Established = (Arc<dyn Log>, Option<View>);
+
 impl Establish<'_> {
-    /// The log, with every sink's checkpoint on a mark of it; `None` on a stop.
-    async fn run(&mut self, owned: &mut [Owned]) -> Result<Option<Arc<dyn Log>>> {
+    /// Takes every sink over and puts its checkpoint on a mark of the log; `None` on a stop. After an error it can
+    /// be called again: nothing of the failed try is assumed, so the sinks are taken over anew.
+    async fn run(&mut self, sinks: &mut [SinkPart]) -> Result<Option<Established>> {
+        let mut owned = Vec::with_capacity(sinks.len());
+        for part in sinks.iter_mut() {
+            let ownership = part.sink.take_over().await?;
+            check_digest(&part.name, &ownership, self.settings)?;
+            owned.push((part.name.clone(), ownership.checkpoint));
+        }
         let log = self.store.open().await?;
-        let (view, sinks) = look(log.as_deref(), owned).await?;
-        match decide(view.as_ref(), &sinks)? {
+        let (view, views) = look(log.as_deref(), owned).await?;
+        match decide(view.as_ref(), &views)? {
             Decision::Fresh => {
                 drop(log);
-                self.fresh(owned).await
+                self.fresh(sinks).await
             }
             Decision::Keep(starts) => {
                 let log = log.ok_or_else(|| Error::internal("A log that is kept is there"))?;
-                for (o, start) in owned.iter_mut().zip(starts) {
+                for (part, start) in sinks.iter_mut().zip(starts) {
                     match start {
                         SinkStart::GoOn => {}
-                        SinkStart::Begin(mark) => begin(o, &log, &mark, self.settings).await?,
-                        SinkStart::Rebase(mark) => rebase(o, &log, &mark).await?,
+                        SinkStart::Begin(mark) => begin(part, &log, &mark, self.settings).await?,
+                        SinkStart::Rebase(mark) => part.sink.rebase(log.bounds().id, &mark).await?,
                     }
                 }
-                Ok(Some(log))
+                Ok(Some((log, None)))
             }
             Decision::Rebuild { start, inherited } => {
                 tracing::warn!(position = %start, "The log is not the one that the targets followed; beginning a new one where they stand");
@@ -265,16 +240,17 @@ impl Establish<'_> {
                 self.check_history(&inherited).await?;
                 let log = self.store.create(&start, &inherited).await?;
                 let mark = log.bounds().durable;
-                for o in owned.iter_mut() {
-                    rebase(o, &log, &mark).await?;
+                for part in sinks.iter_mut() {
+                    part.sink.rebase(log.bounds().id, &mark).await?;
                 }
-                Ok(Some(log))
+                Ok(Some((log, None)))
             }
         }
     }
 
     /// Fixes F_low, begins the log there, and every sink on it.
-    async fn fresh(&mut self, owned: &mut [Owned]) -> Result<Option<Arc<dyn Log>>> {
+    async fn fresh(&mut self, sinks: &mut [SinkPart]) -> Result<Option<Established>> {
+        let mut first_view = None;
         let start = if self.settings.mode == Mode::Stream {
             self.source.tip().await?
         } else {
@@ -284,17 +260,15 @@ impl Establish<'_> {
                 return Ok(None);
             };
             let low = view.low.clone();
-            if let Some(first) = owned.first_mut() {
-                first.first_view = Some(view);
-            }
+            first_view = Some(view);
             low
         };
         let log = self.store.create(&start, &[]).await?;
         let mark = log.bounds().durable;
-        for o in owned.iter_mut() {
-            begin(o, &log, &mark, self.settings).await?;
+        for part in sinks.iter_mut() {
+            begin(part, &log, &mark, self.settings).await?;
         }
-        Ok(Some(log))
+        Ok(Some((log, first_view)))
     }
 
     /// A target that holds what its source does not is a divergence, whatever the log says (P22).
@@ -313,36 +287,35 @@ impl Establish<'_> {
     }
 }
 
-async fn look(log: Option<&dyn Log>, owned: &mut [Owned]) -> Result<(Option<LogView>, Vec<SinkView>)> {
+async fn look(
+    log: Option<&dyn Log>,
+    owned: Vec<(String, Option<Checkpoint>)>,
+) -> Result<(Option<LogView>, Vec<SinkView>)> {
     let view = log.map(|log| {
         let b = log.bounds();
         LogView { id: b.id, trimmed: b.trimmed, durable: b.durable, inherited: b.inherited }
     });
-    let mut sinks = Vec::new();
-    for o in owned.iter_mut() {
-        let checkpoint = o.ownership.checkpoint.clone();
+    let mut views = Vec::with_capacity(owned.len());
+    for (name, checkpoint) in owned {
         let mark = match (&log, &view, &checkpoint) {
             (Some(log), Some(view), Some(c)) if c.log_id == view.id => log.mark_at(c.mark.next).await?,
             _ => None,
         };
-        sinks.push(SinkView { name: o.part.name.clone(), checkpoint, mark });
+        views.push(SinkView { name, checkpoint, mark });
     }
-    Ok((view, sinks))
+    Ok((view, views))
 }
 
-async fn begin(o: &mut Owned, log: &Arc<dyn Log>, mark: &Mark, settings: &Settings) -> Result<()> {
-    o.part.sink.begin(log.bounds().id, mark, &settings.config_digest).await
-}
-
-async fn rebase(o: &mut Owned, log: &Arc<dyn Log>, mark: &Mark) -> Result<()> {
-    o.part.sink.rebase(log.bounds().id, mark).await
+async fn begin(part: &mut SinkPart, log: &Arc<dyn Log>, mark: &Mark, settings: &Settings) -> Result<()> {
+    part.sink.begin(log.bounds().id, mark, &settings.config_digest).await
 }
 
 /// Runs ingest and the sinks side by side. The first error ends all; when every sink is done, ingest is ended.
 async fn supervise(
     shared: Arc<Shared>,
     ingest: Ingest,
-    owned: Vec<Owned>,
+    parts: Vec<SinkPart>,
+    mut first_view: Option<View>,
     done: watch::Sender<bool>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -351,10 +324,10 @@ async fn supervise(
     let mut sinks = JoinSet::new();
     // Sinks end when the pipeline is stopped or when any task has failed.
     let (halt, halted) = watch::channel(false);
-    for o in owned {
+    for part in parts {
         let (sender, receiver) = watch::channel(None);
         applied.push(receiver);
-        sinks.spawn(SinkTask::new(shared.clone(), o, sender, halted.clone()).run());
+        sinks.spawn(SinkTask::new(shared.clone(), part, first_view.take(), sender, halted.clone()).run());
     }
     let mut house = tokio::spawn(housekeeping(shared.clone(), applied, halted.clone()));
     let mut outcome = Ok(());
@@ -451,7 +424,6 @@ struct SinkTask {
     name: String,
     sink: Box<dyn Sink>,
     mapping: Mapping,
-    ownership: Option<Ownership>,
     first_view: Option<View>,
     applied: watch::Sender<Option<Offset>>,
     goal: watch::Sender<Option<Position>>,
@@ -463,18 +435,17 @@ struct SinkTask {
 impl SinkTask {
     fn new(
         shared: Arc<Shared>,
-        owned: Owned,
+        part: SinkPart,
+        first_view: Option<View>,
         applied: watch::Sender<Option<Offset>>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        // What `begin` and `rebase` changed is read again by the first take-over of the session.
         Self {
             shared,
-            name: owned.part.name,
-            sink: owned.part.sink,
-            mapping: owned.part.mapping,
-            ownership: None,
-            first_view: owned.first_view,
+            name: part.name,
+            sink: part.sink,
+            mapping: part.mapping,
+            first_view,
             applied,
             goal: watch::channel(None).0,
             ordered_before: Offset(0),
@@ -504,16 +475,12 @@ impl SinkTask {
                 }
                 Err(e) => return Err(e),
             }
-            self.ownership = None;
         }
     }
 
     /// One session under one take-over.
     async fn session(&mut self) -> Result<()> {
-        let ownership = match self.ownership.take() {
-            Some(ownership) => ownership,
-            None => self.sink.take_over().await?,
-        };
+        let ownership = self.sink.take_over().await?;
         let checkpoint = ownership
             .checkpoint
             .clone()

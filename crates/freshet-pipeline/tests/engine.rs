@@ -336,6 +336,8 @@ async fn chaos(seed: u64, exact: bool) {
                 Fault::CommitAnswerLost,
                 Fault::Bulk,
                 Fault::ChunkLost,
+                Fault::ControlLost,
+                Fault::ControlAnswerLost,
             ];
             house.target.inject(faults[rng.random_range(0..faults.len())]);
         }

@@ -282,7 +282,7 @@ pub async fn reset(options: &SinkOptions, drop_tables: bool) -> Result<Vec<Strin
         return Ok(vec!["nothing to forget: there is no control schema".to_owned()]);
     }
     control.ensure(client).await?;
-    control.end_sessions(client).await?;
+    control.end_sessions(client, &[]).await?;
     control::run(client, "begin", "Resetting the sink").await?;
     control.lock(client).await?;
     let tables = control.tables(client).await?;

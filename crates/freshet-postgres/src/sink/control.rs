@@ -120,7 +120,7 @@ impl Control {
                primary key (pipeline, sink)) with (fillfactor = 10);
              create table if not exists {0}.session (
                pipeline text not null, sink text not null, pid int not null,
-               backend_start timestamptz not null, epoch bigint not null,
+               backend_start timestamptz not null, owner uuid not null,
                primary key (pipeline, sink, pid, backend_start));
              create table if not exists {0}.load_table (
                pipeline text not null, sink text not null,
@@ -139,12 +139,17 @@ impl Control {
         )
     }
 
-    /// Ends the sessions that earlier owners left behind; a reused process id is told by its start.
-    pub(crate) async fn end_sessions(&self, client: &Client) -> Result<()> {
+    /// Ends the sessions that earlier owners left behind; a reused process id is told by its start. Where `ours` is
+    /// not empty, only those of this process: one that owned before must not end whoever is taking over from it.
+    pub(crate) async fn end_sessions(&self, client: &Client, ours: &[Uuid]) -> Result<()> {
+        let only = match ours.is_empty() {
+            true => String::new(),
+            false => format!("and s.owner in ({})", uuids(ours)),
+        };
         let sql = format!(
             "select pg_terminate_backend(s.pid, {TERMINATE_TIMEOUT_MS}) from {}.session s \
              join pg_stat_activity a on a.pid = s.pid and a.backend_start = s.backend_start \
-             where {} and s.pid <> pg_backend_pid()",
+             where {} {only} and s.pid <> pg_backend_pid()",
             self.schema, self.me
         );
         query(client, &sql, "Ending the previous owner's sessions").await?;
@@ -175,13 +180,12 @@ impl Control {
              on conflict do nothing"
         );
         run(client, &insert, DOING).await?;
-        let own: Vec<String> = ours.iter().map(|id| literal(&id.to_string())).collect();
-        let only = match own.is_empty() {
+        let only = match ours.is_empty() {
             true => String::new(),
-            false => format!("and owner in ({nobody}, {})", own.join(", ")),
+            false => format!("and owner in ({nobody}, {})", uuids(ours)),
         };
         // Known before it locks, so that whoever comes next can end it and need not wait for a dead host's lock.
-        run(client, &self.register_sql(Owner { epoch: SinkEpoch(0), id }), DOING).await?;
+        run(client, &self.register_sql(id), DOING).await?;
         run(client, "begin", DOING).await?;
         let update = format!(
             "update {schema}.checkpoint set epoch = epoch + 1, owner = {}, updated_at = now() where {me} {only} \
@@ -190,20 +194,25 @@ impl Control {
         );
         let rows = query(client, &update, DOING).await?;
         let taken = taken(rows.first().ok_or_else(fenced)?, id)?;
-        let forget = format!("delete from {schema}.session where {me}");
+        // What lives stays registered: another process may be about to take over, and die.
+        let forget = format!(
+            "delete from {schema}.session s where {me} and not exists (select from pg_stat_activity a \
+             where a.pid = s.pid and a.backend_start = s.backend_start)"
+        );
         run(client, &forget, DOING).await?;
-        run(client, &self.register_sql(taken.owner), DOING).await?;
         run(client, "commit", DOING).await?;
         Ok(taken)
     }
 
-    /// Notes this session, so that the next owner can end it.
-    pub(crate) fn register_sql(&self, owner: Owner) -> String {
+    /// Notes this session of `owner`, so that the next one can end it.
+    pub(crate) fn register_sql(&self, owner: Uuid) -> String {
         format!(
-            "insert into {}.session (pipeline, sink, pid, backend_start, epoch) \
+            "insert into {}.session (pipeline, sink, pid, backend_start, owner) \
              select {}, pid, backend_start, {} from pg_stat_activity where pid = pg_backend_pid() \
              on conflict do nothing",
-            self.schema, self.me_values, owner.epoch
+            self.schema,
+            self.me_values,
+            literal(&owner.to_string())
         )
     }
 
@@ -496,6 +505,11 @@ fn taken(row: &Row, id: Uuid) -> Result<Taken> {
 
 fn parse<T: FromStr<Err: Display>>(text: &str) -> Result<T> {
     text.parse().map_err(|error: T::Err| Error::corrupt(format!("The control tables are damaged: {error}")))
+}
+
+/// `'..', '..'`
+fn uuids(ids: &[Uuid]) -> String {
+    ids.iter().map(|id| literal(&id.to_string())).collect::<Vec<_>>().join(", ")
 }
 
 fn damaged(what: &str) -> Error {

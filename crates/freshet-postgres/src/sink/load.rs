@@ -55,7 +55,7 @@ impl Loader {
     ) -> Result<Self> {
         let client = &session.client;
         // Known to the next owner before it takes any lock: a host that dies here blocks nobody.
-        control::run(client, &control.register_sql(owner), "Registering a loader").await?;
+        control::run(client, &control.register_sql(owner.id), "Registering a loader").await?;
         control.fence(client, owner).await?;
         Ok(Self { session, control, owner, options, bound: None, open: None, broken: false })
     }

@@ -115,7 +115,7 @@ impl PostgresSink {
         if self.owned_once {
             self.control.refuse_stolen(client, ours).await?;
         }
-        self.control.end_sessions(client).await?;
+        self.control.end_sessions(client, ours).await?;
         let id = Uuid(rand::random());
         let taken = self.control.take_over(client, id, ours).await;
         // Also when the answer was lost: it may be ours by now.

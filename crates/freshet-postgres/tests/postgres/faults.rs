@@ -69,6 +69,30 @@ async fn t10_a_lost_answer_to_commit_is_learned_at_the_take_over() {
     assert_eq!(sink.take_over().await.unwrap().checkpoint.unwrap().mark, mark(1));
 }
 
+/// T11: an owner that reconnects while another process is about to take over does not end that one's session.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_a_former_owner_that_reconnects_leaves_the_next_one_alone() {
+    let server = server();
+    let db = Database::new(&server);
+    let (mut old, mut new) = (db.postgres_sink(), db.postgres_sink());
+    old.take_over().await.unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(&server.conn_string(&db.name), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("begin; select * from freshet.checkpoint for update").await.unwrap();
+    let waiting = |n: usize| {
+        let sql = "select count(*) from pg_stat_activity where usename = 'freshet' and wait_event_type = 'Lock'";
+        wait_until(DEADLINE, "take-overs at the lock", || db.sql(sql) == n.to_string());
+    };
+    let new = tokio::spawn(async move { new.take_over().await.map(|o| o.epoch) });
+    waiting(1);
+    let old = tokio::spawn(async move { old.take_over().await.map(|o| o.epoch) });
+    waiting(2);
+    client.batch_execute("commit").await.unwrap();
+    assert!(new.await.unwrap().is_ok());
+    assert_eq!(*old.await.unwrap().unwrap_err().kind(), ErrorKind::Fenced);
+}
+
 /// T12: somebody holds a lock on the row; the window is given up after the lock time-out and can be tried again.
 #[tokio::test(flavor = "multi_thread")]
 async fn t12_a_lock_of_a_user_is_waited_for_only_so_long() {

@@ -33,6 +33,10 @@ pub enum Fault {
     Bulk,
     /// The connection is lost when a chunk is to be committed.
     ChunkLost,
+    /// The connection is lost before a change of the control tables was committed.
+    ControlLost,
+    /// The connection is lost after a change of the control tables was committed: the answer never comes.
+    ControlAnswerLost,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -70,7 +74,7 @@ impl MemoryTarget {
         Arc::new(Self::default())
     }
 
-    /// Another fault to be met, in order.
+    /// Another fault, met at its first occasion.
     pub fn inject(&self, fault: Fault) {
         lock(&self.faults).push_back(fault);
     }
@@ -116,11 +120,8 @@ impl MemoryTarget {
 
     fn meet(&self, fault: Fault) -> bool {
         let mut faults = lock(&self.faults);
-        let met = faults.front() == Some(&fault);
-        if met {
-            faults.pop_front();
-        }
-        met
+        let found = faults.iter().position(|f| *f == fault);
+        found.and_then(|at| faults.remove(at)).is_some()
     }
 }
 
@@ -135,6 +136,8 @@ pub struct MemorySink {
     owner: u64,
     /// Whether this sink has owned the target before: then it takes over only from itself.
     owned_once: bool,
+    /// From a take-over to the next error: in between nothing may be asked of it.
+    live: bool,
     /// The open transaction: a copy that replaces the contents at commit.
     open: Option<Contents>,
     next: Option<Mark>,
@@ -143,13 +146,58 @@ pub struct MemorySink {
 impl MemorySink {
     /// A sink that has taken over nothing yet.
     pub fn new(target: Arc<MemoryTarget>) -> Self {
-        Self { target, epoch: 0, owner: rand::random(), owned_once: false, open: None, next: None }
+        Self { target, epoch: 0, owner: rand::random(), owned_once: false, live: false, open: None, next: None }
     }
 
     fn owned(&self) -> Result<MutexGuard<'_, Contents>> {
+        if !self.live {
+            return Err(Error::internal("The sink is to be taken over before it is used"));
+        }
         let contents = lock(&self.target.contents);
         check_owner(&contents, self.epoch, self.owner)?;
         Ok(contents)
+    }
+
+    /// A change of the control tables in a transaction of its own.
+    fn control<T>(&mut self, change: impl FnOnce(&mut Contents) -> Result<T>) -> Result<T> {
+        let done = if self.target.meet(Fault::ControlLost) {
+            Err(Error::unavailable("The connection was lost"))
+        } else {
+            self.owned().and_then(|mut contents| change(&mut contents))
+        };
+        let done = match self.target.meet(Fault::ControlAnswerLost) {
+            true => Err(Error::unavailable("The connection was lost after COMMIT")),
+            false => done,
+        };
+        self.settle(done)
+    }
+
+    /// Passes an outcome on; after an error the sink has to be taken over again.
+    fn settle<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            self.live = false;
+            self.open = None;
+        }
+        outcome
+    }
+
+    fn apply_window(&mut self, window: &Window) -> Result<Applied> {
+        if self.target.meet(Fault::BeforeApply) {
+            return Err(Error::unavailable("The connection was lost"));
+        }
+        let contents = self.owned()?.clone();
+        let mut staged = self.open.take().unwrap_or(contents);
+        if !window.ordered && self.target.meet(Fault::Bulk) {
+            return Err(Error::reorder("A bulk statement failed"));
+        }
+        for step in &window.steps {
+            apply_step(&mut staged, window, step)?;
+        }
+        self.open = Some(staged);
+        match window.end.clone() {
+            Some(mark) => self.commit(mark),
+            None => Ok(Applied::Accepted),
+        }
     }
 
     fn commit(&mut self, mark: Mark) -> Result<Applied> {
@@ -196,7 +244,7 @@ impl Sink for MemorySink {
         if self.owned_once && contents.owner != self.owner && contents.epoch >= self.epoch {
             return Err(Error::fenced("Another freshet has taken this sink over"));
         }
-        self.owned_once = true;
+        (self.owned_once, self.live) = (true, true);
         contents.epoch += 1;
         contents.owner = self.owner;
         self.epoch = contents.epoch;
@@ -211,73 +259,62 @@ impl Sink for MemorySink {
     }
 
     async fn begin(&mut self, log_id: LogId, mark: &Mark, config_digest: &str) -> Result<()> {
-        let mut contents = self.owned()?;
-        if contents.checkpoint.is_some() {
-            return Err(Error::internal("A checkpoint is there already"));
-        }
-        contents.checkpoint = Some(Checkpoint { epoch: SinkEpoch(self.epoch), log_id, mark: mark.clone() });
-        contents.digest = Some(config_digest.to_owned());
-        drop(contents);
+        let epoch = SinkEpoch(self.epoch);
+        self.control(|contents| {
+            if contents.checkpoint.is_some() {
+                return Err(Error::internal("A checkpoint is there already"));
+            }
+            contents.checkpoint = Some(Checkpoint { epoch, log_id, mark: mark.clone() });
+            contents.digest = Some(config_digest.to_owned());
+            Ok(())
+        })?;
         self.next = Some(mark.clone());
         Ok(())
     }
 
     async fn rebase(&mut self, log_id: LogId, mark: &Mark) -> Result<()> {
-        let mut contents = self.owned()?;
-        if contents.checkpoint.is_none() {
-            return Err(Error::internal("There is no checkpoint to move"));
-        }
-        contents.checkpoint = Some(Checkpoint { epoch: SinkEpoch(self.epoch), log_id, mark: mark.clone() });
-        drop(contents);
+        let epoch = SinkEpoch(self.epoch);
+        self.control(|contents| {
+            if contents.checkpoint.is_none() {
+                return Err(Error::internal("There is no checkpoint to move"));
+            }
+            contents.checkpoint = Some(Checkpoint { epoch, log_id, mark: mark.clone() });
+            Ok(())
+        })?;
         self.next = Some(mark.clone());
         Ok(())
     }
 
     async fn prepare(&mut self, tables: &[TablePlan], mode: PrepareMode) -> Result<Vec<String>> {
-        let mut contents = self.owned()?;
-        for plan in tables {
-            let name = plan.info.name().clone();
-            if contents.load.iter().any(|t| t.table == name) {
-                continue;
+        self.control(|contents| {
+            for plan in tables {
+                prepare_table(contents, plan, mode)?;
             }
-            let table = contents.tables.entry(plan.target.clone()).or_default();
-            if mode == PrepareMode::CreateIfAbsent && !table.rows.is_empty() {
-                return Err(Error::invalid(format!("Table {} on the target is not empty", plan.target)));
-            }
-            if mode != PrepareMode::Keep {
-                table.rows.clear();
-            }
-            table.info = Some(plan.info.clone());
-            let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
-            contents.load.push(TableState {
-                table: name,
-                target: plan.target.clone(),
-                phase,
-                chunks: vec![],
-            });
-        }
-        contents.consistent = mode == PrepareMode::Keep;
-        Ok(vec![])
+            contents.consistent = mode == PrepareMode::Keep;
+            Ok(vec![])
+        })
     }
 
     async fn plan_chunks(&mut self, table: &TableName, chunks: &[Chunk]) -> Result<()> {
-        let mut contents = self.owned()?;
-        let state = contents.load.iter_mut().find(|t| t.table == *table).ok_or_else(|| unknown(table))?;
-        if !state.chunks.is_empty() {
-            return Err(Error::internal("Chunks are planned already"));
-        }
-        state.chunks =
-            chunks.iter().map(|chunk| ChunkState { chunk: chunk.clone(), rows: None, high: None }).collect();
-        Ok(())
+        self.control(|contents| {
+            let state = loaded_table(contents, table)?;
+            if !state.chunks.is_empty() {
+                return Err(Error::internal("Chunks are planned already"));
+            }
+            let planned = |chunk: &Chunk| ChunkState { chunk: chunk.clone(), rows: None, high: None };
+            state.chunks = chunks.iter().map(planned).collect();
+            Ok(())
+        })
     }
 
     async fn restart_table(&mut self, table: &TableName) -> Result<()> {
-        let mut contents = self.owned()?;
-        let state = contents.load.iter_mut().find(|t| t.table == *table).ok_or_else(|| unknown(table))?;
-        state.chunks.clear();
-        let target = state.target.clone();
-        contents.tables.entry(target).or_default().rows.clear();
-        Ok(())
+        self.control(|contents| {
+            let state = loaded_table(contents, table)?;
+            state.chunks.clear();
+            let target = state.target.clone();
+            contents.tables.entry(target).or_default().rows.clear();
+            Ok(())
+        })
     }
 
     async fn loader(&mut self) -> Result<Box<dyn ChunkLoader>> {
@@ -287,41 +324,28 @@ impl Sink for MemorySink {
     }
 
     async fn finish_load(&mut self, _tables: &[TablePlan]) -> Result<()> {
-        let mut contents = self.owned()?;
-        if contents.load.iter().any(|t| t.chunks.iter().any(|c| c.rows.is_none())) {
-            return Err(Error::internal("A chunk is not in yet"));
-        }
-        contents.load.iter_mut().for_each(|t| t.phase = TablePhase::CatchingUp);
-        Ok(())
+        self.control(|contents| {
+            if contents.load.iter().any(|t| t.chunks.iter().any(|c| c.rows.is_none())) {
+                return Err(Error::internal("A chunk is not in yet"));
+            }
+            contents.load.iter_mut().for_each(|t| t.phase = TablePhase::CatchingUp);
+            Ok(())
+        })
     }
 
     async fn make_consistent(&mut self, _tables: &[TablePlan]) -> Result<()> {
-        let mut contents = self.owned()?;
-        contents.load.iter_mut().for_each(|t| t.phase = TablePhase::Consistent);
-        contents.consistent = true;
-        let state = contents.tables.iter().map(|(name, t)| (name.clone(), t.rows.clone())).collect();
+        let state = self.control(|contents| {
+            contents.load.iter_mut().for_each(|t| t.phase = TablePhase::Consistent);
+            contents.consistent = true;
+            Ok(contents.tables.iter().map(|(name, t)| (name.clone(), t.rows.clone())).collect())
+        })?;
         lock(&self.target.history).push(state);
         Ok(())
     }
 
     async fn apply(&mut self, window: Window) -> Result<Applied> {
-        if self.target.meet(Fault::BeforeApply) {
-            self.open = None;
-            return Err(Error::unavailable("The connection was lost"));
-        }
-        let contents = self.owned()?.clone();
-        let mut staged = self.open.take().unwrap_or(contents);
-        if !window.ordered && self.target.meet(Fault::Bulk) {
-            return Err(Error::reorder("A bulk statement failed"));
-        }
-        for step in &window.steps {
-            apply_step(&mut staged, &window, step)?;
-        }
-        self.open = Some(staged);
-        match window.end.clone() {
-            Some(mark) => self.commit(mark),
-            None => Ok(Applied::Accepted),
-        }
+        let applied = self.apply_window(&window);
+        self.settle(applied)
     }
 
     async fn flush(&mut self) -> Result<Option<Mark>> {
@@ -332,6 +356,29 @@ impl Sink for MemorySink {
         self.open = None;
         Ok(())
     }
+}
+
+/// Records a table and empties it as `mode` says; one that is recorded stays as it is.
+fn prepare_table(contents: &mut Contents, plan: &TablePlan, mode: PrepareMode) -> Result<()> {
+    let name = plan.info.name().clone();
+    if contents.load.iter().any(|t| t.table == name) {
+        return Ok(());
+    }
+    let table = contents.tables.entry(plan.target.clone()).or_default();
+    if mode == PrepareMode::CreateIfAbsent && !table.rows.is_empty() {
+        return Err(Error::invalid(format!("Table {} on the target is not empty", plan.target)));
+    }
+    if mode != PrepareMode::Keep {
+        table.rows.clear();
+    }
+    table.info = Some(plan.info.clone());
+    let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
+    contents.load.push(TableState { table: name, target: plan.target.clone(), phase, chunks: vec![] });
+    Ok(())
+}
+
+fn loaded_table<'a>(contents: &'a mut Contents, table: &TableName) -> Result<&'a mut TableState> {
+    contents.load.iter_mut().find(|t| t.table == *table).ok_or_else(|| unknown(table))
 }
 
 fn unknown(table: &TableName) -> Error {
