@@ -347,3 +347,33 @@ fn what_is_carried_over_and_what_is_listed() {
     }
     scenario.compare(&["t", "parent", "child"]);
 }
+
+/// What is not carried over is told once, each thing by name, the target's reasons and the source's alike.
+#[test]
+fn what_is_not_carried_over_is_told_once() {
+    let scenario = Scenario::new(Flavor::MariaDb, "extras");
+    scenario.my("create table p (id int primary key, d int default 3, g int as (d + 1) stored, t text, fulltext f (t), \
+           constraint positive check (d > 0)); \
+         create table c (id int primary key, p int, constraint to_p foreign key (p) references p (id)); \
+         create view v as select 1");
+    let run = scenario.spawn();
+    scenario.wait_consistent(&run);
+    scenario.stop(&run);
+    let database = &scenario.name;
+    let mut told: Vec<String> = run
+        .stderr()
+        .lines()
+        .filter(|line| line.contains("Not carried over"))
+        .filter_map(|line| line.split("\"what\":\"").nth(1)?.split('"').next().map(str::to_owned))
+        .collect();
+    told.sort();
+    let expect = [
+        format!("Check constraint positive of {database}.p"),
+        format!("Default of column d of {database}.p"),
+        format!("Expression of generated column g of {database}.p: its values are carried over"),
+        format!("Foreign key to_p to {database}.p of {database}.c"),
+        format!("Index f of {database}.p: fulltext indexes have no equal"),
+        format!("View {database}.v"),
+    ];
+    assert_eq!(told, expect);
+}

@@ -62,7 +62,7 @@ pub struct TableInfo {
     pub next_value: Option<u64>,
     /// Rows, an estimate for progress only.
     pub rows_estimate: u64,
-    /// Things of this table that are not carried over, one line each.
+    /// Things of this table that no field here holds, so that no sink can carry them over: one line each.
     pub not_carried: Vec<String>,
 }
 

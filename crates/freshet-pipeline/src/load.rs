@@ -117,14 +117,10 @@ impl Loader<'_> {
         same_tables(known, &plans)?;
         let mut not_carried = sink.prepare(&plans, self.prepare).await?;
         for plan in &plans {
-            let lines = plan.info.not_carried.iter().map(|line| format!("{line} of {}", plan.info.name()));
-            let more: Vec<String> = lines.filter(|line| !not_carried.contains(line)).collect();
-            not_carried.extend(more);
+            let name = plan.info.name();
+            not_carried.extend(plan.info.not_carried.iter().map(|line| format!("{line} of {name}")));
         }
-        let of_tables = plans.iter().flat_map(|plan| plan.info.not_carried.iter());
-        not_carried.extend(of_tables.chain(&view.not_carried).cloned());
-        let mut told = BTreeSet::new();
-        not_carried.retain(|line| told.insert(line.clone()));
+        not_carried.extend_from_slice(&view.not_carried);
         self.status.sink(self.name, |s| {
             s.phase = Phase::Loading;
             s.not_carried = not_carried;

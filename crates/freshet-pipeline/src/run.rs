@@ -44,7 +44,7 @@ pub struct Settings {
     pub chunk_rows: u64,
     /// End once everything is applied that was committed when the load ended, or at start.
     pub until_caught_up: bool,
-    /// What may not change between runs, as text that names it.
+    /// What may not change between runs, as text that names it: parts joined by `; `.
     pub config_digest: String,
 }
 
@@ -181,16 +181,24 @@ impl Patience {
 }
 
 fn check_digest(sink: &str, ownership: &Ownership, settings: &Settings) -> Result<()> {
-    match &ownership.config_digest {
-        Some(before) if *before != settings.config_digest => Err(Error::invalid(format!(
-            "The configuration of sink {sink} changed since this pipeline began, from \"{before}\" to \"{}\"",
-            settings.config_digest
-        ))
-        .with_hint(
-            "Going on would lose or double rows: put it back, give the pipeline another name, or reset it",
-        )),
-        Some(_) | None => Ok(()),
+    let now = settings.config_digest.as_str();
+    let before = ownership.config_digest.as_deref().unwrap_or(now);
+    let (gone, new) = (parts_missing_in(before, now), parts_missing_in(now, before));
+    if gone.is_empty() && new.is_empty() {
+        return Ok(());
     }
+    Err(Error::invalid(format!(
+        "The configuration of sink {sink} changed since this pipeline began, from \"{gone}\" to \"{new}\""
+    ))
+    .with_hint(
+        "Going on would lose or double rows: put it back, give the pipeline another name, or reset it",
+    ))
+}
+
+/// The parts of one digest that are not in another: what a person has to look at.
+fn parts_missing_in(digest: &str, other: &str) -> String {
+    let has = |part: &&str| !other.split("; ").any(|theirs| theirs == *part);
+    digest.split("; ").filter(has).collect::<Vec<_>>().join("; ")
 }
 
 /// What ties log and targets together (ALGORITHMS 1.3).

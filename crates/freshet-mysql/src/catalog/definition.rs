@@ -259,16 +259,14 @@ impl Found {
         let key = primary.first().map_or(promoted, |(_, parts)| names_of(parts));
         let key = key.iter().filter_map(|name| places.get(name)).copied().collect();
         let schema = TableSchema::new(name, columns, key)?;
-        let mut info = TableInfo {
+        definition.tables.push(TableInfo {
             schema: Arc::new(schema),
             columns: infos,
             indexes: others.into_iter().map(|(index, parts)| index_info(index, &parts, &places)).collect(),
             next_value: self.next_value,
             rows_estimate: self.rows_estimate,
             not_carried: Vec::new(),
-        };
-        info.not_carried = not_carried(&info);
-        definition.tables.push(info);
+        });
         Ok(())
     }
 }
@@ -291,27 +289,4 @@ fn index_info(index: IndexRow, parts: &[PartRow], places: &HashMap<String, u16>)
         })
         .collect();
     IndexInfo { name: index.name, unique: index.unique, method: index.method, parts }
-}
-
-/// Defaults, computed columns and indexes of special kinds.
-fn not_carried(info: &TableInfo) -> Vec<String> {
-    let mut lines = Vec::new();
-    for (column, more) in info.schema.columns().iter().zip(&info.columns) {
-        if more.generated {
-            lines.push(format!("Expression of generated column {}: its values are carried", column.name));
-        } else if more.default.as_deref().is_some_and(|default| default != "NULL") {
-            lines.push(format!("Default of column {}", column.name));
-        }
-    }
-    for index in &info.indexes {
-        let is_expression = index.parts.iter().any(|part| part.column.is_none());
-        match index.method.as_str() {
-            "btree" | "hash" if is_expression => {
-                lines.push(format!("Index {} over an expression", index.name))
-            }
-            "btree" | "hash" => {}
-            special => lines.push(format!("Index {} of kind {special}", index.name)),
-        }
-    }
-    lines
 }
