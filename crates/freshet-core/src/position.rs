@@ -290,6 +290,22 @@ impl Position {
         }
     }
 
+    /// What a target holds that had `had` when it came to this place of a log: both sets together. The place in
+    /// the server's log is the later one of the same server, else this one's, unless this is of no server.
+    pub fn joined(&self, had: &Self) -> Option<Self> {
+        let both = self.combine(had, true)?;
+        match (self, had, both) {
+            (Position::Binlog(at), Position::Binlog(had), Position::Binlog(both))
+                if at.server != had.server =>
+            {
+                let place = if at.server.is_empty() { had } else { at };
+                let (server, file) = (place.server.clone(), place.file.clone());
+                Some(Position::Binlog(BinlogPosition { server, file, ..both }))
+            }
+            (_, _, both) => Some(both),
+        }
+    }
+
     /// Identity of the binlog's server; empty for PostgreSQL.
     pub fn server(&self) -> &str {
         match self {

@@ -40,7 +40,8 @@ pub struct Applier<'a> {
     pub holds: HashMap<TableName, Position>,
     /// F_high while the tables are not consistent yet.
     pub high: Option<Position>,
-    /// What the sink had before the log was rebuilt.
+    /// What the sink holds beyond its place on the log: a rebuilt log begins before it. Transactions in it are
+    /// skipped, and until the log has reached it the checkpoint goes on saying that they are there.
     pub skip: Option<Position>,
     /// Where to stop; `None` inside while it is not known yet.
     pub goal: watch::Receiver<Option<Position>>,
@@ -139,7 +140,7 @@ impl Applier<'_> {
     async fn window(&mut self, tables: &Tables, at: &mut Progress, first: Record) -> Result<()> {
         let rigour = self.rigour(&at.durable);
         let skip = self.skip.take();
-        let mut builder = WindowBuilder::new(tables, rigour, skip.as_ref()).inside(at.open.take());
+        let mut builder = WindowBuilder::new(tables, rigour, skip.as_ref()).inside(at.open.take())?;
         let ordered = first.offset < *self.ordered_before;
         let mut whole = first.position.is_some();
         let mut next = first.next;
@@ -154,7 +155,8 @@ impl Applier<'_> {
             Err(e) => Err(e),
         };
         self.skip = skip;
-        let (window, by_table) = window?;
+        let (mut window, by_table) = window?;
+        self.join_skipped(window.end.as_mut())?;
         let (counts, commit_us) = (window.changes, window.commit_us);
         at.next = next;
         at.open = open;
@@ -177,6 +179,18 @@ impl Applier<'_> {
         if rigour == Rigour::Idempotent && whole {
             self.settle(at).await?;
         }
+        Ok(())
+    }
+
+    /// Adds to a window's end what the sink held before; ends the skipping where the log has reached it.
+    fn join_skipped(&mut self, end: Option<&mut Mark>) -> Result<()> {
+        let (Some(had), Some(end)) = (&self.skip, end) else { return Ok(()) };
+        if reached(&end.position, had) {
+            self.skip = None;
+            return Ok(());
+        }
+        let other_history = || Error::resync(format!("Sink {} follows another source's history", self.name));
+        end.position = end.position.joined(had).ok_or_else(other_history)?;
         Ok(())
     }
 
@@ -239,11 +253,8 @@ impl Applier<'_> {
         self.on_durable(&durable).await
     }
 
-    /// What follows from the checkpoint's place: the end of a rebuild's skipping, and consistency at F_high.
+    /// What follows from the checkpoint's place: consistency at F_high.
     async fn on_durable(&mut self, durable: &Mark) -> Result<()> {
-        if self.skip.as_ref().is_some_and(|had| reached(&durable.position, had)) {
-            self.skip = None;
-        }
         if self.high.as_ref().is_some_and(|high| passed_high(&durable.position, high)) {
             self.sink.make_consistent(self.plans).await?;
             self.high = None;

@@ -4,7 +4,11 @@
 //! sink is on the log if its checkpoint (log_id, offset, position) equals a mark of it. Anything else, for any
 //! sink, is a rebuild: a new log that begins at the intersection of the checkpoints, whose header remembers them,
 //! so that a crash in the middle finds them again.
+//!
+//! A checkpoint's position always says what the target holds, also after a rebuild that begins before it: such a
+//! sink stands at the log's first offset with its own position, and skips what is in it (decision 0006).
 
+use crate::retry::reached;
 use freshet_core::log::Inherited;
 use freshet_core::{Checkpoint, Error, LogId, Mark, Position, Result};
 
@@ -39,7 +43,7 @@ pub enum SinkStart {
     GoOn,
     /// It never began here: it begins at the log's durable mark.
     Begin(Mark),
-    /// A rebuild was interrupted before this sink followed: move its checkpoint to the log's first mark.
+    /// A rebuild was interrupted before this sink followed: move its checkpoint to this mark.
     Rebase(Mark),
 }
 
@@ -68,7 +72,7 @@ pub fn decide(log: Option<&LogView>, sinks: &[SinkView]) -> Result<Decision> {
         log.and_then(|log| sinks.iter().map(|sink| start_on(log, sink)).collect());
     match starts {
         Some(starts) => Ok(Decision::Keep(starts)),
-        None => rebuild(log, sinks),
+        None => rebuild(sinks),
     }
 }
 
@@ -77,19 +81,37 @@ fn start_on(log: &LogView, sink: &SinkView) -> Option<SinkStart> {
     let Some(checkpoint) = &sink.checkpoint else {
         return Some(SinkStart::Begin(log.durable.clone()));
     };
+    let (position, had) = (&checkpoint.mark.position, inherited(&log.inherited, &sink.name));
     if checkpoint.log_id == log.id {
-        return (sink.mark.as_ref() == Some(&checkpoint.mark.position)).then_some(SinkStart::GoOn);
+        let on = sink.mark.as_ref().is_some_and(|mark| is_on(position, mark, had));
+        return on.then_some(SinkStart::GoOn);
     }
-    let interrupted = log.inherited.iter().any(|i| {
-        i.sink == sink.name
-            && i.checkpoint.log_id == checkpoint.log_id
-            && i.checkpoint.mark == checkpoint.mark
+    let interrupted = had.is_some_and(|had| {
+        had.log_id == checkpoint.log_id
+            && had.mark == checkpoint.mark
+            && reached(position, &log.trimmed.position)
     });
-    // The log's first mark is the intersection only as long as nothing was trimmed.
-    interrupted.then(|| SinkStart::Rebase(log.trimmed.clone()))
+    // What was trimmed since is not in the log: a target that came back from before it has to be rebuilt for.
+    interrupted.then(|| rebased(&log.trimmed, position)).flatten().map(SinkStart::Rebase)
 }
 
-fn rebuild(log: Option<&LogView>, sinks: &[SinkView]) -> Result<Decision> {
+/// What a log's header says that a sink had.
+pub fn inherited<'a>(inherited: &'a [Inherited], sink: &str) -> Option<&'a Checkpoint> {
+    inherited.iter().find(|i| i.sink == sink).map(|i| &i.checkpoint)
+}
+
+/// Whether a checkpoint's position is that of the log's mark at its offset, or what a sink holds there that had
+/// more than the log's first mark when the log was begun.
+pub fn is_on(position: &Position, mark: &Position, had: Option<&Checkpoint>) -> bool {
+    position == mark || had.and_then(|had| mark.joined(&had.mark.position)).as_ref() == Some(position)
+}
+
+/// Where a sink that holds `position` stands on a log that goes on from `mark`.
+pub fn rebased(mark: &Mark, position: &Position) -> Option<Mark> {
+    Some(Mark { next: mark.next, position: mark.position.joined(position)? })
+}
+
+fn rebuild(sinks: &[SinkView]) -> Result<Decision> {
     let mut start: Option<Position> = None;
     let mut inherited = Vec::new();
     for sink in sinks {
@@ -100,7 +122,7 @@ fn rebuild(log: Option<&LogView>, sinks: &[SinkView]) -> Result<Decision> {
             ))
             .with_hint("Run once without the new sink so that the log is rebuilt, then add it"));
         };
-        let position = skip_position(log, sink).unwrap_or(&checkpoint.mark.position);
+        let position = &checkpoint.mark.position;
         start = Some(match start {
             None => position.clone(),
             Some(start) => start.combine(position, false).ok_or_else(|| {
@@ -113,24 +135,10 @@ fn rebuild(log: Option<&LogView>, sinks: &[SinkView]) -> Result<Decision> {
                 )
             })?,
         });
-        let mark = Mark { position: position.clone(), ..checkpoint.mark.clone() };
-        inherited.push(Inherited {
-            sink: sink.name.clone(),
-            checkpoint: Checkpoint { mark, ..checkpoint.clone() },
-        });
+        inherited.push(Inherited { sink: sink.name.clone(), checkpoint: checkpoint.clone() });
     }
     let start = start.ok_or_else(|| Error::internal("A rebuild without a checkpoint"))?;
     Ok(Decision::Rebuild { start, inherited })
-}
-
-/// A sink that was rebased onto a log whose header says that it had applied more stands at the log's first mark,
-/// which is behind what it has: the header's position is the one that counts until the sink has passed it.
-fn skip_position<'a>(log: Option<&'a LogView>, sink: &'a SinkView) -> Option<&'a Position> {
-    let (log, checkpoint) = (log?, sink.checkpoint.as_ref()?);
-    let inherited = log.inherited.iter().find(|i| i.sink == sink.name)?;
-    let had = &inherited.checkpoint.mark.position;
-    let behind = checkpoint.log_id == log.id && !crate::retry::reached(&checkpoint.mark.position, had);
-    behind.then_some(had)
 }
 
 #[cfg(test)]
@@ -196,15 +204,16 @@ mod tests {
         }
     }
 
+    fn had(sink: &str, next: u64, sequence: u64) -> Inherited {
+        Inherited { sink: sink.into(), checkpoint: checkpoint(OLD, mark(next, sequence)).expect("some") }
+    }
+
     #[test]
     fn an_interrupted_rebuild_goes_on() {
-        let inherited = vec![
-            Inherited { sink: "a".into(), checkpoint: checkpoint(OLD, mark(7, 4)).expect("some") },
-            Inherited { sink: "b".into(), checkpoint: checkpoint(OLD, mark(6, 3)).expect("some") },
-        ];
-        let l = log(NEW, mark(0, 3), mark(0, 3), inherited);
+        let l = log(NEW, mark(0, 3), mark(0, 3), vec![had("a", 7, 4), had("b", 6, 3)]);
+        let ahead = Mark { next: Offset(0), ..mark(7, 4) };
         let sinks = [
-            sink("a", checkpoint(NEW, mark(0, 3)), Some(mark(0, 3))),
+            sink("a", checkpoint(NEW, ahead), Some(mark(0, 3))),
             sink("b", checkpoint(OLD, mark(6, 3)), None),
         ];
         let expect = Decision::Keep(vec![SinkStart::GoOn, SinkStart::Rebase(mark(0, 3))]);
@@ -212,14 +221,28 @@ mod tests {
     }
 
     #[test]
-    fn a_second_rebuild_remembers_what_a_rebased_sink_had() {
-        let inherited =
-            vec![Inherited { sink: "a".into(), checkpoint: checkpoint(OLD, mark(7, 4)).expect("some") }];
-        let l = log(NEW, mark(0, 3), mark(0, 3), inherited);
-        let sinks = [sink("a", checkpoint(NEW, mark(0, 3)), None)];
-        match decide(Some(&l), &sinks).expect("decides") {
-            Decision::Rebuild { start, .. } => assert_eq!(start, mark(0, 4).position),
-            other => panic!("{other:?}"),
+    fn t10_an_inherited_checkpoint_from_before_the_trim_is_not_rebased() {
+        let l = log(NEW, mark(5, 9), mark(8, 12), vec![had("a", 7, 4)]);
+        let decided = decide(Some(&l), &[sink("a", checkpoint(OLD, mark(7, 4)), None)]).expect("decides");
+        assert_eq!(
+            decided,
+            Decision::Rebuild { start: mark(0, 4).position, inherited: vec![had("a", 7, 4)] }
+        );
+    }
+
+    #[test]
+    fn p13_a_sink_that_was_ahead_stands_on_the_log_with_what_it_had() {
+        let l = log(NEW, mark(0, 3), mark(9, 9), vec![had("a", 7, 5)]);
+        for (at, position, on) in
+            [(3, 5, true), (4, 5, true), (6, 6, true), (6, 5, false), (4, 4, true), (4, 6, false)]
+        {
+            let checkpoint = checkpoint(NEW, mark(2, position));
+            let decided = decide(Some(&l), &[sink("a", checkpoint, Some(mark(2, at)))]).expect("decides");
+            assert_eq!(
+                decided == Decision::Keep(vec![SinkStart::GoOn]),
+                on,
+                "mark {at}, position {position}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::apply::{Applier, Ended};
 use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL_MS, TRIM_INTERVAL_MS};
-use crate::identity::{Decision, LogView, SinkStart, SinkView, decide};
+use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
 use crate::load::{Loaded, Loader, open_view};
 use crate::retry::{Backoff, pause_or_stop, reached, stopped};
@@ -11,7 +11,7 @@ use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
 use freshet_core::source::Source;
 use freshet_core::table::{TableReader, View};
-use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result};
+use freshet_core::{Checkpoint, Error, ErrorKind, LogId, Mark, Offset, Position, Result};
 use freshet_mapping::{Mapping, Selection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -195,6 +195,16 @@ fn check_digest(sink: &str, ownership: &Ownership, settings: &Settings) -> Resul
     ))
 }
 
+/// A load belongs to a checkpoint: without one it was loaded from nobody knows where.
+fn check_state(sink: &str, ownership: &Ownership) -> Result<()> {
+    if ownership.checkpoint.is_some() || ownership.tables.is_empty() {
+        return Ok(());
+    }
+    Err(Error::resync(format!("Sink {sink} has tables of a load but no checkpoint")).with_hint(
+        "Its control rows were changed by hand or by an interrupted reset: reset the pipeline and load again",
+    ))
+}
+
 /// The parts of one digest that are not in another: what a person has to look at.
 fn parts_missing_in(digest: &str, other: &str) -> String {
     let has = |part: &&str| !other.split("; ").any(|theirs| theirs == *part);
@@ -222,6 +232,7 @@ impl Establish<'_> {
         for part in sinks.iter_mut() {
             let ownership = part.sink.take_over().await?;
             check_digest(&part.name, &ownership, self.settings)?;
+            check_state(&part.name, &ownership)?;
             owned.push((part.name.clone(), ownership.checkpoint));
         }
         let log = self.store.open().await?;
@@ -247,9 +258,8 @@ impl Establish<'_> {
                 drop(log);
                 self.check_history(&inherited).await?;
                 let log = self.store.create(&start, &inherited).await?;
-                let mark = log.bounds().durable;
                 for part in sinks.iter_mut() {
-                    part.sink.rebase(log.bounds().id, &mark).await?;
+                    rebase(part, &log, &inherited).await?;
                 }
                 Ok(Some((log, None)))
             }
@@ -316,6 +326,14 @@ async fn look(
 
 async fn begin(part: &mut SinkPart, log: &Arc<dyn Log>, mark: &Mark, settings: &Settings) -> Result<()> {
     part.sink.begin(log.bounds().id, mark, &settings.config_digest).await
+}
+
+/// Moves a sink to the first mark of a log that was rebuilt, with what it had.
+async fn rebase(part: &mut SinkPart, log: &Arc<dyn Log>, inherited: &[Inherited]) -> Result<()> {
+    let mark = identity::inherited(inherited, &part.name)
+        .and_then(|had| identity::rebased(&log.bounds().durable, &had.mark.position))
+        .ok_or_else(|| Error::internal("A log was rebuilt without one of its sinks"))?;
+    part.sink.rebase(log.bounds().id, &mark).await
 }
 
 /// Runs ingest and the sinks side by side. The first error ends all; when every sink is done, ingest is ended.
@@ -493,25 +511,31 @@ impl SinkTask {
             .checkpoint
             .clone()
             .ok_or_else(|| Error::internal("A sink without a checkpoint after it began"))?;
-        self.check_on_log(&checkpoint.mark, checkpoint.log_id).await?;
+        let skip = self.skip(&checkpoint.mark, checkpoint.log_id).await?;
         let Some(loaded) = self.load(&ownership, &checkpoint.mark.position).await? else { return Ok(()) };
-        let ended = self.apply(&ownership, loaded, checkpoint.mark).await?;
+        let ended = self.apply(&ownership, loaded, checkpoint.mark, skip).await?;
         if ended == Ended::CaughtUp {
             tracing::info!(sink = self.name, "Caught up");
         }
         Ok(())
     }
 
-    /// While the process runs a take-over may find a target that was restored to an older state: its checkpoint
-    /// must still be a mark of the log.
-    async fn check_on_log(&mut self, mark: &Mark, log_id: freshet_core::LogId) -> Result<()> {
+    /// What the sink holds beyond its place on the log, if it does. While the process runs a take-over may find a
+    /// target that was restored to an older state: its checkpoint must still be on the log.
+    async fn skip(&mut self, mark: &Mark, log_id: LogId) -> Result<Option<Position>> {
         let bounds = self.shared.log.bounds();
         let known = if log_id == bounds.id { self.shared.log.mark_at(mark.next).await? } else { None };
-        if known.as_ref() == Some(&mark.position) {
-            return Ok(());
+        let had = identity::inherited(&bounds.inherited, &self.name);
+        match known {
+            Some(known) if identity::is_on(&mark.position, &known, had) => {
+                Ok((!reached(&known, &mark.position)).then(|| mark.position.clone()))
+            }
+            Some(_) | None => Err(Error::resync(format!(
+                "The checkpoint of sink {} is no mark of the log any more",
+                self.name
+            ))
+            .with_hint("The target was restored to another state: start freshet again, it rebuilds its log from where the target stands")),
         }
-        Err(Error::resync(format!("The checkpoint of sink {} is no mark of the log any more", self.name))
-            .with_hint("The target was restored to another state: start freshet again, it rebuilds its log from where the target stands"))
     }
 
     /// Plans and bounds, after loading what is not in yet; `None` on a stop.
@@ -557,7 +581,13 @@ impl SinkTask {
         Loaded::of(plans, &ownership.tables, low.clone())
     }
 
-    async fn apply(&mut self, ownership: &Ownership, loaded: Loaded, from: Mark) -> Result<Ended> {
+    async fn apply(
+        &mut self,
+        ownership: &Ownership,
+        loaded: Loaded,
+        from: Mark,
+        skip: Option<Position>,
+    ) -> Result<Ended> {
         let consistent = self.shared.settings.mode == Mode::Stream
             || (!ownership.tables.is_empty()
                 && ownership.tables.iter().all(|t| t.phase == TablePhase::Consistent));
@@ -568,8 +598,6 @@ impl SinkTask {
             self.sink.make_consistent(&loaded.plans).await?;
         }
         let goal = self.goal(&loaded.high);
-        let inherited = self.shared.log.bounds().inherited.into_iter().find(|i| i.sink == self.name);
-        let skip = inherited.map(|i| i.checkpoint.mark.position).filter(|had| !reached(&from.position, had));
         let mut applier = Applier {
             name: &self.name,
             sink: self.sink.as_mut(),

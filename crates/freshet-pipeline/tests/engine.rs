@@ -6,7 +6,7 @@ use freshet_mapping::{Mapping, Selection};
 use freshet_pipeline::{Parts, Settings, SinkPart, Status, run};
 use freshet_testkit::memory::database::{MemoryChange, MemoryDatabase, MemoryRow, MemoryTransaction};
 use freshet_testkit::memory::log::MemoryLogStore;
-use freshet_testkit::memory::sink::{Fault, MemorySink, MemoryTarget, Row};
+use freshet_testkit::memory::sink::{Backup, Fault, MemorySink, MemoryTarget, Row};
 use freshet_testkit::servers::seed;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -30,11 +30,12 @@ fn key_less() -> TableName {
     TableName::new("bank", "notes")
 }
 
-/// One source, one log, one target.
+/// One source, one log, one target or two.
 struct House {
     db: Arc<MemoryDatabase>,
     store: MemoryLogStore,
     target: Arc<MemoryTarget>,
+    second: Option<Arc<MemoryTarget>>,
     settings: Settings,
 }
 
@@ -56,20 +57,20 @@ impl House {
             config_digest: "mode=load; include=a".into(),
             ..Settings::default()
         };
-        Self { db, store: MemoryLogStore::new(), target: MemoryTarget::new(), settings }
+        Self { db, store: MemoryLogStore::new(), target: MemoryTarget::new(), second: None, settings }
     }
 
     fn start(&self, until_caught_up: bool) -> Running {
-        let sink = SinkPart {
-            name: "target".into(),
-            sink: Box::new(MemorySink::new(self.target.clone())),
+        let sink = |(n, target): (usize, Arc<MemoryTarget>)| SinkPart {
+            name: format!("target {n}"),
+            sink: Box::new(MemorySink::new(target)),
             mapping: Mapping::default(),
         };
         let parts = Parts {
             source: Box::new(self.db.source()),
             tables: Box::new(self.db.table_reader()),
             store: Box::new(self.store.clone()),
-            sinks: vec![sink],
+            sinks: self.targets().into_iter().enumerate().map(sink).collect(),
             selection: Arc::new(Selection::new(&["bank.*"], &[]).expect("valid")),
         };
         let (stop, stopped) = watch::channel(false);
@@ -77,6 +78,10 @@ impl House {
         let settings = Settings { until_caught_up, ..self.settings.clone() };
         let task = tokio::spawn(run(parts, settings, status.clone(), stopped));
         Running { stop, task, status }
+    }
+
+    fn targets(&self) -> Vec<Arc<MemoryTarget>> {
+        [self.target.clone()].into_iter().chain(self.second.clone()).collect()
     }
 
     /// A house in which every table has a key, whose views are of different moments for different readers.
@@ -100,7 +105,9 @@ impl House {
             let mut expect: Vec<Row> =
                 self.db.rows_at(&table, self.db.len()).iter().map(|r| printed(&names, r)).collect();
             expect.sort();
-            assert_eq!(self.target.rows(&table), expect, "{table}");
+            for (n, target) in self.targets().iter().enumerate() {
+                assert_eq!(target.rows(&table), expect, "{table} of target {n}");
+            }
         }
     }
 
@@ -311,18 +318,23 @@ async fn p12_purged_history_is_a_resync() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_fails_the_target_ends_equal() {
     let base = seed();
-    for round in 0..30 {
-        let history = chaos(base.wrapping_add(round), round % 2 == 0);
-        tokio::time::timeout(DEADLINE, history)
-            .await
-            .unwrap_or_else(|_| panic!("seed {base} round {round} hangs"));
+    // They wait much (pauses between retries), so they go side by side.
+    let mut histories = JoinSet::new();
+    for round in 0..80 {
+        let history = chaos(base.wrapping_add(round), round % 2 == 0, round % 4 >= 2);
+        histories.spawn(async move { (round, tokio::time::timeout(DEADLINE, history).await) });
+    }
+    while let Some(ended) = histories.join_next().await {
+        let (round, ended) = ended.expect("no panic");
+        ended.unwrap_or_else(|_| panic!("seed {base} round {round} hangs"));
     }
 }
 
 /// One history of faults. Exact views with a table without a key, or inexact ones with keys only.
-async fn chaos(seed: u64, exact: bool) {
+async fn chaos(seed: u64, exact: bool, two: bool) {
     let mut rng = StdRng::seed_from_u64(seed);
-    let house = if exact { House::new() } else { House::with_keys() };
+    let mut house = if exact { House::new() } else { House::with_keys() };
+    house.second = two.then(MemoryTarget::new);
     let mut writer = Writer { notes: exact, ..Writer::new(seed) };
     house.db.exact_views(exact);
     house.db.part_rows(rng.random_range(1..6));
@@ -331,19 +343,10 @@ async fn chaos(seed: u64, exact: bool) {
         house.db.show_all();
     }
     let mut log_copy = house.store.copy();
-    let mut target_copy = house.target.backup();
+    let mut copies: Vec<Backup> = house.targets().iter().map(|t| t.backup()).collect();
     for _ in 0..rng.random_range(3..9) {
-        for _ in 0..rng.random_range(0..3) {
-            let faults = [
-                Fault::BeforeApply,
-                Fault::CommitLost,
-                Fault::CommitAnswerLost,
-                Fault::Bulk,
-                Fault::ChunkLost,
-                Fault::ControlLost,
-                Fault::ControlAnswerLost,
-            ];
-            house.target.inject(faults[rng.random_range(0..faults.len())]);
+        for target in house.targets() {
+            inject(&target, &mut rng);
         }
         house.db.flaky_reads(if rng.random_range(0..2) == 0 { 4 } else { 0 });
         let running = house.start(false);
@@ -359,12 +362,16 @@ async fn chaos(seed: u64, exact: bool) {
         house.db.show_all();
         house.db.flaky_reads(0);
         end(running, rng.random_range(0..2) == 0).await;
+        // A target that never began cannot join a rebuild, and says so: that is another test.
+        let targets = house.targets();
+        let begun = targets.iter().all(|t| t.checkpoint().is_some());
+        let one = rng.random_range(0..targets.len());
         match rng.random_range(0..8) {
-            0 => house.store.delete(),
-            1 => house.store.restore(&log_copy),
-            2 => house.target.restore(&target_copy),
+            0 if begun => house.store.delete(),
+            1 if begun => house.store.restore(&log_copy),
+            2 if !two || copies[one].checkpoint().is_some() => targets[one].restore(&copies[one]),
             3 => log_copy = house.store.copy(),
-            4 => target_copy = house.target.backup(),
+            4 => copies[one] = targets[one].backup(),
             _ => {}
         }
     }
@@ -374,6 +381,21 @@ async fn chaos(seed: u64, exact: bool) {
     house.db.flaky_reads(12);
     house.catch_up().await.unwrap_or_else(|e| panic!("seed {seed}: {e}"));
     house.assert_equal();
+}
+
+fn inject(target: &MemoryTarget, rng: &mut StdRng) {
+    let faults = [
+        Fault::BeforeApply,
+        Fault::CommitLost,
+        Fault::CommitAnswerLost,
+        Fault::Bulk,
+        Fault::ChunkLost,
+        Fault::ControlLost,
+        Fault::ControlAnswerLost,
+    ];
+    for _ in 0..rng.random_range(0..3) {
+        target.inject(faults[rng.random_range(0..faults.len())]);
+    }
 }
 
 /// Ends a run in order or by killing its tasks.

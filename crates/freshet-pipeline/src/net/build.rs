@@ -121,11 +121,10 @@ impl<'t> WindowBuilder<'t> {
     }
 
     /// Goes on inside a transaction that an earlier part began.
-    #[must_use]
-    pub fn inside(mut self, txn: Option<TxnId>) -> Self {
-        self.skipping = txn.as_ref().is_some_and(|t| self.is_skipped(t));
+    pub fn inside(mut self, txn: Option<TxnId>) -> Result<Self> {
+        self.skipping = txn.as_ref().map_or(Ok(false), |t| self.is_skipped(t))?;
         self.txn = txn;
-        self
+        Ok(self)
     }
 
     /// The transaction that is open after the records so far.
@@ -177,7 +176,7 @@ impl<'t> WindowBuilder<'t> {
     ) -> Result<()> {
         match event {
             EventRef::Begin { txn, .. } => {
-                self.skipping = self.is_skipped(&txn);
+                self.skipping = self.is_skipped(&txn)?;
                 self.txn = Some(txn);
             }
             EventRef::Commit(commit) => {
@@ -223,11 +222,16 @@ impl<'t> WindowBuilder<'t> {
     }
 
     /// Whether this sink applied the transaction before the log was rebuilt.
-    fn is_skipped(&self, txn: &TxnId) -> bool {
-        match (self.skip, txn) {
-            (Some(Position::Binlog(p)), txn) => p.gtids.contains(txn) == Some(true),
-            (Some(Position::Wal(_)) | None, _) => false,
-        }
+    fn is_skipped(&self, txn: &TxnId) -> Result<bool> {
+        let Some(had) = self.skip else { return Ok(false) };
+        let known = match had {
+            Position::Binlog(had) => had.gtids.contains(txn),
+            Position::Wal(_) => None,
+        };
+        known.ok_or_else(|| {
+            Error::resync("The log was rebuilt for sinks at different places, and a transaction without a GTID cannot be told from one that is applied already")
+                .with_hint("Reset the pipeline and load again, or switch GTIDs on at the source")
+        })
     }
 
     /// Whether the open transaction is in what a table without a key was loaded with.

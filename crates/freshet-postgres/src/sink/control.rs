@@ -20,6 +20,9 @@ pub(crate) const CONTROL_VERSION: i32 = 1;
 /// How long an ended session of the previous owner may take to go away.
 const TERMINATE_TIMEOUT_MS: u64 = 5_000;
 
+/// Owner of a checkpoint row that nobody has taken over yet.
+const NOBODY: Uuid = Uuid([0; 16]);
+
 /// The names and keys that every control statement needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Control {
@@ -86,10 +89,22 @@ impl Control {
         Ok(one(client, &sql, "Looking for the control schema").await?.get(0))
     }
 
-    /// Locks the checkpoint row, whoever owns it.
+    /// Locks the checkpoint row, whoever owns it; made if it is absent, or whoever starts meanwhile would not wait.
     pub(crate) async fn lock(&self, client: &Client) -> Result<()> {
+        const DOING: &str = "Locking the checkpoint";
+        run(client, &self.insert_sql(), DOING).await?;
         let sql = format!("select 1 from {}.checkpoint where {} for update", self.schema, self.me);
-        query(client, &sql, "Locking the checkpoint").await.map(drop)
+        query(client, &sql, DOING).await.map(drop)
+    }
+
+    /// Makes the checkpoint row, owned by nobody, if it is absent.
+    fn insert_sql(&self) -> String {
+        format!(
+            "insert into {}.checkpoint (pipeline, sink, epoch, owner) values ({}, 0, {}) on conflict do nothing",
+            self.schema,
+            self.me_values,
+            uuids(&[NOBODY])
+        )
     }
 
     /// Deletes every row of this pipeline and sink.
@@ -141,6 +156,7 @@ impl Control {
 
     /// Ends the sessions that earlier owners left behind; a reused process id is told by its start. Where `ours` is
     /// not empty, only those of this process: one that owned before must not end whoever is taking over from it.
+    /// What this role may not signal is left: it is fenced all the same.
     pub(crate) async fn end_sessions(&self, client: &Client, ours: &[Uuid]) -> Result<()> {
         let only = match ours.is_empty() {
             true => String::new(),
@@ -149,7 +165,9 @@ impl Control {
         let sql = format!(
             "select pg_terminate_backend(s.pid, {TERMINATE_TIMEOUT_MS}) from {}.session s \
              join pg_stat_activity a on a.pid = s.pid and a.backend_start = s.backend_start \
-             where {} {only} and s.pid <> pg_backend_pid()",
+             join pg_roles r on r.oid = a.usesysid \
+             where {} {only} and s.pid <> pg_backend_pid() and (pg_has_role(r.oid, 'usage') \
+               or (not r.rolsuper and pg_has_role('pg_signal_backend', 'usage')))",
             self.schema, self.me
         );
         query(client, &sql, "Ending the previous owner's sessions").await?;
@@ -161,9 +179,8 @@ impl Control {
         let sql = format!("select owner::text from {}.checkpoint where {}", self.schema, self.me);
         let rows = query(client, &sql, "Reading the checkpoint's owner").await?;
         let owner: Option<&str> = rows.first().map(|row| row.get(0));
-        let nobody = Uuid([0; 16]);
         match owner {
-            Some(owner) if !ours.iter().chain([&nobody]).any(|id| id.to_string() == owner) => Err(fenced()),
+            Some(owner) if !ours.iter().chain([&NOBODY]).any(|id| id.to_string() == owner) => Err(fenced()),
             Some(_) | None => Ok(()),
         }
     }
@@ -173,16 +190,11 @@ impl Control {
     /// the sink from each other for ever.
     pub(crate) async fn take_over(&self, client: &Client, id: Uuid, ours: &[Uuid]) -> Result<Taken> {
         const DOING: &str = "Taking the checkpoint over";
-        let (schema, me, values) = (&self.schema, &self.me, &self.me_values);
-        let nobody = literal(&Uuid([0; 16]).to_string());
-        let insert = format!(
-            "insert into {schema}.checkpoint (pipeline, sink, epoch, owner) values ({values}, 0, {nobody}) \
-             on conflict do nothing"
-        );
-        run(client, &insert, DOING).await?;
+        let (schema, me) = (&self.schema, &self.me);
+        run(client, &self.insert_sql(), DOING).await?;
         let only = match ours.is_empty() {
             true => String::new(),
-            false => format!("and owner in ({nobody}, {})", uuids(ours)),
+            false => format!("and owner in ({}, {})", uuids(&[NOBODY]), uuids(ours)),
         };
         // Known before it locks, so that whoever comes next can end it and need not wait for a dead host's lock.
         run(client, &self.register_sql(id), DOING).await?;
@@ -194,10 +206,11 @@ impl Control {
         );
         let rows = query(client, &update, DOING).await?;
         let taken = taken(rows.first().ok_or_else(fenced)?, id)?;
-        // What lives stays registered: another process may be about to take over, and die.
+        // What lives stays registered: another process may be about to take over, and die. The start of another
+        // role's session may be hidden from this one: it counts as alive.
         let forget = format!(
             "delete from {schema}.session s where {me} and not exists (select from pg_stat_activity a \
-             where a.pid = s.pid and a.backend_start = s.backend_start)"
+             where a.pid = s.pid and (a.backend_start is null or a.backend_start = s.backend_start))"
         );
         run(client, &forget, DOING).await?;
         run(client, "commit", DOING).await?;

@@ -46,6 +46,9 @@ use tokio_postgres::types::Type;
 /// rows/s against 349k).
 pub const PRIMARY_KEY_AFTER_LOAD: bool = true;
 
+/// Ids of own take-overs that are remembered: a target may come back from a backup of a few of them ago.
+const IDS_MAX: usize = 64;
+
 /// A PostgreSQL target.
 pub struct PostgresSink {
     options: Arc<SinkOptions>,
@@ -120,7 +123,12 @@ impl PostgresSink {
         let taken = self.control.take_over(client, id, ours).await;
         // Also when the answer was lost: it may be ours by now.
         self.ids.push(id);
+        self.ids.drain(..self.ids.len().saturating_sub(IDS_MAX));
         let taken = taken?;
+        if !self.owned_once {
+            // Loaders that passed the old owner's check are registered by now.
+            self.control.end_sessions(client, &[]).await?;
+        }
         self.owned_once = true;
         let tables = self.control.tables(client).await?;
         let targets = tables.iter().map(|t| (t.table.clone(), (t.target.clone(), t.phase))).collect();
@@ -221,6 +229,9 @@ impl PostgresSink {
             owned.next = Some(end.next);
         }
         owned.under_way = Some(tokio::spawn(run::run(work)));
+        // A task spawned by a worker is the worker's own next one, which no other worker takes: without this the
+        // window would leave only when the caller has prepared the one after it.
+        tokio::task::yield_now().await;
         Ok(Applied::Accepted)
     }
 }

@@ -6,4 +6,5 @@ mod common;
 mod conformance;
 mod exactly_once;
 mod faults;
+mod takeover;
 mod types;

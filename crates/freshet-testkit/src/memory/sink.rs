@@ -129,6 +129,13 @@ impl MemoryTarget {
 #[derive(Clone, Debug)]
 pub struct Backup(Contents);
 
+impl Backup {
+    /// The checkpoint of that moment.
+    pub fn checkpoint(&self) -> Option<&Checkpoint> {
+        self.0.checkpoint.as_ref()
+    }
+}
+
 /// A sink over a [`MemoryTarget`].
 pub struct MemorySink {
     target: Arc<MemoryTarget>,
@@ -146,7 +153,15 @@ pub struct MemorySink {
 impl MemorySink {
     /// A sink that has taken over nothing yet.
     pub fn new(target: Arc<MemoryTarget>) -> Self {
-        Self { target, epoch: 0, owner: rand::random(), owned_once: false, live: false, open: None, next: None }
+        Self {
+            target,
+            epoch: 0,
+            owner: rand::random(),
+            owned_once: false,
+            live: false,
+            open: None,
+            next: None,
+        }
     }
 
     fn owned(&self) -> Result<MutexGuard<'_, Contents>> {
