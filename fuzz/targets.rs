@@ -26,6 +26,10 @@ impl Selects for All {
     fn selects(&self, table: &TableName) -> bool {
         table.schema != "mysql"
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema != "mysql"
+    }
 }
 
 /// A stream of events one behind the other, as in a file without its magic; the first byte's lowest bit is the server.

@@ -64,11 +64,18 @@ fn g7_nul_in_text_follows_the_policy() {
     }
 }
 
-/// A lone surrogate, which the servers store in ucs2 and no UTF-8 can hold.
+/// A lone surrogate, which the servers store in ucs2 and no UTF-8 can hold, and a code of gbk without a character:
+/// what decodes in the column's own set stays.
 #[test]
-fn m13_undecodable_text_stops_by_name() {
-    let declaration = "varchar(20) character set ucs2";
-    bad_value(Flavor::MariaDb, "surrogate", declaration, "_ucs2 x'0061d83d0062'", "undecodable_text", &[]);
+fn m13_undecodable_text_follows_the_policy() {
+    for (set, bad, replaced) in
+        [("ucs2", "x'00e4d83d0062'", "ä\u{fffd}b"), ("gbk", "x'c4e3fefe62c4e3'", "你\u{fffd}b你")]
+    {
+        let declaration = format!("varchar(20) character set {set}");
+        let policies = [("replace", replaced)];
+        let bad = format!("_{set} {bad}");
+        bad_value(Flavor::MariaDb, set, &declaration, &bad, "undecodable_text", &policies);
+    }
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod source;
 pub mod table;
 pub mod temporal;
 pub mod types;
+pub mod undecodable;
 pub mod value;
 pub mod window;
 

@@ -11,12 +11,9 @@ pub trait Selects: Send + Sync {
     /// Whether changes of `table` are wanted.
     fn selects(&self, table: &TableName) -> bool;
 
-    /// Whether a schema may hold captured tables, for statements that name a schema only. Provided with the safe
-    /// answer: a statement that might concern a captured table stops the pipeline.
-    fn selects_schema(&self, schema: &str) -> bool {
-        let _ = schema;
-        true
-    }
+    /// Whether a schema may hold captured tables, for statements that name a schema only. In doubt true: a
+    /// statement that might concern a captured table stops the pipeline.
+    fn selects_schema(&self, schema: &str) -> bool;
 }
 
 /// What one [`Source::read`] left in the batch.

@@ -13,7 +13,8 @@ pub enum ValueRef<'a> {
     /// Not in this image: an unchanged TOAST value, or a column that a partial image leaves out. Never NULL.
     Absent,
     /// Bytes that the source stores but that are no value of the column's type (text that is not valid in its
-    /// character set, for one), exactly as stored. What happens to them is a policy of the sink.
+    /// character set, for one). Text is in the form of [`crate::undecodable`], everything else exactly as stored.
+    /// What happens to them is a policy of the sink.
     Undecodable(&'a [u8]),
     /// A boolean.
     Bool(bool),

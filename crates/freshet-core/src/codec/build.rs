@@ -319,7 +319,7 @@ impl RowWriter<'_> {
         self.state(STATE_ABSENT);
     }
 
-    /// Stored bytes that are no value of the column's type.
+    /// Stored bytes that are no value of the column's type; text in the form of [`crate::undecodable`].
     pub fn undecodable(&mut self, bytes: &[u8]) {
         self.state(STATE_UNDECODABLE);
         self.builder.u32(bytes.len() as u32);

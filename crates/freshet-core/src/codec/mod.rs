@@ -18,7 +18,7 @@
 //! place   = 0 file str pos u64 | 1 lsn u64
 //! str     = length u32 | UTF-8
 //! image   = state, 2 bits a column, lowest first, (2n + 7) / 8 bytes | cells of the columns in order
-//! state   = 0 value | 1 NULL (no cell) | 2 absent (no cell) | 3 undecodable (length u32 | bytes as stored)
+//! state   = 0 value | 1 NULL (no cell) | 2 absent (no cell) | 3 undecodable (length u32 | bytes: undecodable.rs)
 //! ```
 //!
 //! A transaction is begin, any number of changes, commit. `schema` may stand anywhere and precedes the first use

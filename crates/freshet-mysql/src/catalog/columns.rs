@@ -7,6 +7,7 @@ use freshet_core::schema::Column;
 use freshet_core::table::ColumnInfo;
 use freshet_core::types::DataType;
 
+use super::Refusal;
 use crate::server::Flavour;
 use crate::wire::Row;
 
@@ -15,10 +16,10 @@ pub(super) const SELECT: &str = "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLU
      NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLLATION_NAME, COLUMN_DEFAULT, EXTRA, IS_NULLABLE, \
      COLUMN_COMMENT, GENERATION_EXPRESSION FROM information_schema.COLUMNS";
 
-/// A column, or the type that is not supported.
+/// A column, or why it cannot be captured.
 pub(super) struct Parsed {
     pub(super) name: String,
-    pub(super) column: Result<Column, String>,
+    pub(super) column: Result<Column, Refusal>,
     pub(super) info: ColumnInfo,
 }
 
@@ -37,7 +38,7 @@ pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
     let nullable = cell(11) == "YES";
     let column = match declared.data_type(flavour) {
         Some(data_type) => Ok(Column { name: name.clone(), data_type, nullable }),
-        None => Err(native.clone()),
+        None => Err(Refusal::Type { column: name.clone(), native: native.clone() }),
     };
     let info = ColumnInfo {
         default: row.text(9).map(str::to_owned),

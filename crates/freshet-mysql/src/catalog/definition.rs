@@ -16,6 +16,7 @@ use freshet_core::table::{ColumnInfo, IndexInfo, IndexPart, TableInfo};
 
 use super::columns::{self, Parsed};
 use super::keys::{self, ForeignKey, are_cascades_logged};
+use super::labels;
 use super::{Refusal, Refused, number, selected_schemas, sql_name, sql_string, text};
 use crate::server::{Flavour, ServerFacts};
 use crate::wire::{Connection, Row};
@@ -53,6 +54,10 @@ pub(crate) async fn read_one(
     impl Selects for One<'_> {
         fn selects(&self, table: &TableName) -> bool {
             table == self.0
+        }
+
+        fn selects_schema(&self, schema: &str) -> bool {
+            schema == self.0.schema
         }
     }
     let mut definition = Definition::default();
@@ -160,6 +165,7 @@ impl Found {
             }
         }
         for (table, found) in &mut found {
+            labels::restore(connection, &TableName::new(schema, table), &mut found.columns).await?;
             if found.promoted().count() > 1 {
                 found.sort_indexes(connection, &TableName::new(schema, table)).await?;
             }
@@ -242,9 +248,9 @@ impl Found {
             infos.push(parsed.info);
             match parsed.column {
                 Ok(column) => columns.push(column),
-                Err(native) => {
+                Err(why) => {
                     unknown = true;
-                    refuse(Refusal::Type { column: parsed.name, native });
+                    refuse(why);
                 }
             }
         }

@@ -16,6 +16,7 @@ mod columns;
 mod definition;
 mod extras;
 mod keys;
+mod labels;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -61,6 +62,11 @@ pub enum Refusal {
         /// The type as the server prints it.
         native: String,
     },
+    /// An ENUM or SET with a label that the server does not tell: its catalogue prints `?` for some characters.
+    Labels {
+        /// Name of the column.
+        column: String,
+    },
 }
 
 /// A selected table that cannot be captured, and why.
@@ -92,6 +98,10 @@ impl Refused {
             Refusal::Type { column, native } => {
                 format!("Column {column} of table {table} has the unsupported type {native}")
             }
+            Refusal::Labels { column } => format!(
+                "Column {column} of table {table} has a label with a character that the server's catalogue cannot \
+                 show, and the server did not tell it otherwise"
+            ),
         }
     }
 
@@ -115,6 +125,11 @@ impl Refused {
                 format!("ALTER TABLE {} DROP INDEX {}, or {exclude}", sql_name(&self.table), sql_ident(index))
             }
             Refusal::Type { .. } => format!("Change the column's type, or {exclude}"),
+            Refusal::Labels { .. } => {
+                format!(
+                    "Let the account SELECT the whole table, give the column labels without ?, or {exclude}"
+                )
+            }
         }
     }
 

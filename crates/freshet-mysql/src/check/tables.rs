@@ -52,6 +52,7 @@ fn refusals(catalogue: &Catalogue, findings: &mut Findings) {
             Refusal::Cascade { .. } => "cascade",
             Refusal::HiddenColumn { .. } => "hidden-column",
             Refusal::Type { .. } => "type",
+            Refusal::Labels { .. } => "labels",
         };
         findings.add(Severity::Error, code, refused.table.to_string(), refused.message(), refused.remedy());
     }

@@ -4,7 +4,6 @@
 //! GTID and ends at XID, COMMIT, ROLLBACK, or with the one statement that it consists of; only then does the position
 //! move (P13), and never because of an artificial event (P15).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use freshet_core::codec::BatchBuilder;
@@ -45,7 +44,6 @@ pub struct Decoder {
     flavour: Flavour,
     selects: Arc<dyn Selects>,
     options: DecodeOptions,
-    schemas: Option<Arc<HashSet<String>>>,
     position: BinlogPosition,
     /// Where the last commit ended; reused, so that a commit allocates nothing.
     commit_place: CommitPlace,
@@ -83,7 +81,6 @@ impl Decoder {
             flavour,
             selects,
             options,
-            schemas: None,
             position,
             commit_place: CommitPlace::Binlog(file),
             place: Place::default(),
@@ -106,12 +103,6 @@ impl Decoder {
         self.tables.reset();
         self.transaction = None;
         self.pending = None;
-    }
-
-    /// Says which databases hold captured tables, for statements that name a database only (DROP DATABASE) or reach
-    /// tables that they do not name. Without it any database may, and such a statement always stops us.
-    pub fn set_schemas(&mut self, schemas: HashSet<String>) {
-        self.schemas = Some(Arc::new(schemas));
     }
 
     /// The place after the last commit (or rotation outside a transaction).
@@ -381,12 +372,7 @@ impl Decoder {
         let skip = if is_load { 13 } else { 0 };
         let query =
             Query::parse(body, skip).map_err(|short| self.damaged(short, "its statement is cut off"))?;
-        let judge = Judge {
-            selects: self.selects.as_ref(),
-            options: &self.options,
-            tables: &self.tables,
-            schemas: self.schemas.as_deref(),
-        };
+        let judge = Judge { selects: self.selects.as_ref(), options: &self.options, tables: &self.tables };
         let effect = judge.judge(&query, is_load);
         let open = self.transaction.get_or_insert_with(|| Transaction::anonymous(header.timestamp_s));
         match effect {
@@ -400,7 +386,7 @@ impl Decoder {
                 HINT_ROLLBACK,
             )),
             Effect::Rollback => self.commit(header, batch),
-            Effect::Refuse(what, hint) => Err(self.unsupported(what.to_owned(), hint)),
+            Effect::Refuse(what, hint) => Err(self.unsupported(what, hint)),
             Effect::RollbackTo | Effect::None => self.end_of_statement(header, batch),
             Effect::Truncate(table) => {
                 open.write_begin(batch);

@@ -1,9 +1,8 @@
 //! What a logged statement means for the captured tables: its names resolved, its verdict given.
 //!
 //! Unknown means stop: a statement that cannot be read and might concern a captured table is reported as one that
-//! changed a table without a name.
-
-use std::collections::HashSet;
+//! changed a table without a name. Changes of rows that are logged as a statement (R11) always stop: what a statement
+//! writes beside the tables that it names (by triggers, functions, views) cannot be told from its text.
 
 use freshet_core::schema::TableName;
 use freshet_core::source::Selects;
@@ -25,7 +24,7 @@ pub(super) enum Effect {
     Rollback,
     RollbackTo,
     /// Stops: by name.
-    Refuse(&'static str, &'static str),
+    Refuse(String, &'static str),
     /// Nothing that is captured is touched.
     None,
     /// A captured table was emptied.
@@ -42,8 +41,6 @@ pub(super) struct Judge<'d> {
     pub(super) selects: &'d dyn Selects,
     pub(super) options: &'d DecodeOptions,
     pub(super) tables: &'d Tables,
-    /// Databases that hold captured tables; `None` if not known: any may.
-    pub(super) schemas: Option<&'d HashSet<String>>,
 }
 
 impl Judge<'_> {
@@ -63,7 +60,7 @@ impl Judge<'_> {
             Statement::Rollback => Effect::Rollback,
             Statement::RollbackTo => Effect::RollbackTo,
             Statement::Savepoint | Statement::Harmless => Effect::None,
-            Statement::Xa => Effect::Refuse("a distributed transaction (XA)", HINT_XA),
+            Statement::Xa => Effect::Refuse("a distributed transaction (XA)".to_owned(), HINT_XA),
             Statement::Truncate(name) => match self.captured(&name, &database) {
                 Some(table) => Effect::Truncate(table),
                 None => Effect::None,
@@ -77,7 +74,7 @@ impl Judge<'_> {
             }
             Statement::Dml => self.dml(query, &text, &database),
             Statement::Unknown if mentioned(&text, query.quoting).next().is_none() && !text.is_empty() => {
-                Effect::Refuse("an event that the server replaced by a comment", HINT_ROW)
+                Effect::Refuse("an event that the server replaced by a comment".to_owned(), HINT_ROW)
             }
             Statement::Unknown => unknown(),
         }
@@ -95,25 +92,36 @@ impl Judge<'_> {
 
     /// Whether a database may hold captured tables.
     fn may_hold(&self, database: &str) -> bool {
-        if database.is_empty() || SYSTEM_SCHEMAS.contains(&database) {
+        if database.is_empty() || self.is_system(database) {
             return false;
         }
-        let is_known = |schema: &str| match self.schemas {
-            Some(schemas) => schemas.contains(schema),
-            None => self.selects.selects_schema(schema),
-        };
         let holds = |schema: &str| {
-            is_known(schema)
+            self.selects.selects_schema(schema)
                 || self.tables.has_met(schema)
                 || self.selects.selects(&TableName::new(schema, ""))
         };
         holds(database) || (self.options.lower_case_table_names != 0 && holds(&database.to_lowercase()))
     }
 
+    /// Whether a database is one of the server's own.
+    fn is_system(&self, database: &str) -> bool {
+        SYSTEM_SCHEMAS.contains(&database)
+            || (self.options.lower_case_table_names != 0
+                && SYSTEM_SCHEMAS.contains(&database.to_lowercase().as_str()))
+    }
+
+    /// Changes of rows as a statement: only the server's own housekeeping may be passed over.
     fn dml(&self, query: &Query<'_>, text: &str, database: &str) -> Effect {
-        let touches = self.may_hold(database)
-            || mentioned(text, query.quoting).any(|name| self.captured(&name, database).is_some());
-        if touches { Effect::Refuse("changes of rows logged as a statement", HINT_ROW) } else { Effect::None }
+        let is_housekeeping = self.is_system(database)
+            && !mentioned(text, query.quoting).any(|name| self.captured(&name, database).is_some());
+        if is_housekeeping {
+            return Effect::None;
+        }
+        let what = match database {
+            "" => "changes of rows logged as a statement (in no default database)".to_owned(),
+            name => format!("changes of rows logged as a statement (in the default database {name})"),
+        };
+        Effect::Refuse(what, HINT_ROW)
     }
 }
 

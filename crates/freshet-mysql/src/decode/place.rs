@@ -37,7 +37,7 @@ impl Place {
         Ok(wrapped)
     }
 
-    /// Goes on at `pos` of `file`. `Err` if that is not a later file or this one (P16).
+    /// Goes on at `pos` of `file`. `Err` if that is neither a later file nor this place or one behind it (P16).
     pub(super) fn rotate(&mut self, file: &str, pos: u64) -> Result<(), String> {
         let next = FilePos { file: file.to_owned(), pos };
         let is_first = self.file.file.is_empty();
@@ -45,6 +45,9 @@ impl Place {
         let is_later = self.file.split().zip(next.split()).is_some_and(|(a, b)| a.0 == b.0 && a.1 < b.1);
         if !is_first && !is_same && !is_later {
             return Err(format!("file {file} follows file {}", self.file.file));
+        }
+        if is_same && pos < self.file.pos {
+            return Err(format!("position {pos} of file {file} follows position {}", self.file.pos));
         }
         self.file = next;
         Ok(())
@@ -78,7 +81,9 @@ mod tests {
         let mut place = at("b.999999", 100);
         place.rotate("b.1000000", 4).expect("numbers, not text");
         assert!(place.rotate("b.999999", 4).is_err() && place.rotate("c.1000001", 4).is_err());
-        place.rotate("b.1000000", 4).expect("the server's own ROTATE repeats the name");
+        place.rotate("b.1000000", 4).expect("the server's own ROTATE repeats the place");
+        place.rotate("b.1000000", 500).expect("further on");
+        assert!(place.rotate("b.1000000", 499).is_err(), "back in the same file");
         at("", 0).rotate("x.000007", 4).expect("the first");
     }
 }

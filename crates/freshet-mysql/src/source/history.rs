@@ -33,6 +33,15 @@ pub(crate) enum Begin {
     },
 }
 
+impl std::fmt::Display for Begin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Begin::Gtids(set) => write!(f, "after GTIDs {set}"),
+            Begin::FilePos { file, pos } => write!(f, "{file}:{pos}"),
+        }
+    }
+}
+
 /// Checks the history and says how to begin after `start`.
 pub(crate) async fn begin_after(
     start: &BinlogPosition,

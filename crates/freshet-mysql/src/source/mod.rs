@@ -127,8 +127,8 @@ impl BinlogSource {
             server_id,
             server = facts.identity,
             version = facts.version_text,
-            ?begin,
-            "reading the binlog"
+            %begin,
+            "Reading the binlog"
         );
         dump::begin(connection, &Reader { server_id }, begin).await
     }

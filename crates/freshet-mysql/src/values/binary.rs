@@ -17,7 +17,7 @@
 //! | BIT, BINARY, BLOB, geometry, vector | | bytes |
 //! | MariaDB's UUID, INET4, INET6 | | text, parsed here |
 //!
-//! Bytes that are no text of their set are kept raw, as on the binlog's way.
+//! Bytes that are no text of their set are kept marked, as on the binlog's way.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

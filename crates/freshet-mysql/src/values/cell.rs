@@ -157,12 +157,12 @@ pub(crate) fn year(stored: u8) -> u16 {
     if stored == 0 { 0 } else { 1900 + u16::from(stored) }
 }
 
-/// Text in its column's set; bytes that are none are kept as they are.
+/// Text in its column's set; what is none in it is marked among what is.
 #[inline]
 pub(crate) fn write_text(row: &mut RowWriter<'_>, bytes: &[u8], charset: Charset, scratch: &mut String) {
     match charset.decode(bytes, scratch) {
         Decoded::Text(text) => row.text(text),
-        Decoded::Undecodable => row.undecodable(bytes),
+        Decoded::Undecodable => row.undecodable(&charset.salvage(bytes)),
     }
 }
 

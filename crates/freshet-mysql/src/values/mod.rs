@@ -2,7 +2,7 @@
 //!
 //! No IO and no catalogue access. [`cell`] reads what a binlog row image stores, [`binary`] what the binary protocol
 //! sends (and says what a SELECT list must ask for). Every read is checked; what is stored but is no value of its
-//! type is kept raw as `undecodable`, never replaced.
+//! type is kept as `undecodable` (text with what does decode, `freshet_core::undecodable`), never replaced.
 
 pub mod binary;
 pub mod cell;

@@ -76,13 +76,13 @@ pub(crate) fn encrypted_password(
     challenge: &Challenge,
     key_pem: &[u8],
 ) -> Result<Vec<u8>, WireError> {
-    let key =
-        PublicKey::from_pem(key_pem).ok_or(WireError::protocol("the server's RSA key is not readable"))?;
+    let key = PublicKey::from_pem(key_pem)
+        .ok_or_else(|| WireError::protocol("the server's RSA key is not readable"))?;
     let mut message = password.as_bytes().to_vec();
     message.push(0);
     message.iter_mut().zip(challenge.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
     let cipher = key.encrypt(&message, rand::random());
-    cipher.ok_or(WireError::Auth { what: "the password does not fit the server's RSA key; use TLS" })
+    cipher.ok_or_else(|| WireError::Auth { what: "the password does not fit the server's RSA key; use TLS" })
 }
 
 #[cfg(test)]

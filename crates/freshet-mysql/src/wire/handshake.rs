@@ -218,7 +218,7 @@ fn parse_switch(rest: &[u8]) -> Result<AuthStep, WireError> {
     let unknown = || WireError::AuthPlugin { plugin: String::from_utf8_lossy(name).into_owned() };
     let plugin = AuthPlugin::from_name(name).ok_or_else(unknown)?;
     let challenge = scan.rest().first_chunk::<CHALLENGE_BYTES>();
-    Ok(AuthStep::Switch(plugin, *challenge.ok_or(WireError::protocol("a challenge is too short"))?))
+    Ok(AuthStep::Switch(plugin, *challenge.ok_or_else(|| WireError::protocol("a challenge is too short"))?))
 }
 
 /// The full exchange of `caching_sha2_password`: under TLS the password as it is, else under the server's key.

@@ -26,15 +26,19 @@ impl<'a> Scan<'a> {
     }
 
     pub(crate) fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
-        let (taken, rest) =
-            self.rest.split_at_checked(count).ok_or(WireError::protocol("a packet ends too early"))?;
+        let (taken, rest) = self
+            .rest
+            .split_at_checked(count)
+            .ok_or_else(|| WireError::protocol("a packet ends too early"))?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], WireError> {
-        let (taken, rest) =
-            self.rest.split_first_chunk::<N>().ok_or(WireError::protocol("a packet ends too early"))?;
+        let (taken, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or_else(|| WireError::protocol("a packet ends too early"))?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -62,7 +66,7 @@ impl<'a> Scan<'a> {
     /// A string that ends at a zero byte; the zero is skipped.
     pub(crate) fn until_zero(&mut self) -> Result<&'a [u8], WireError> {
         let length = self.rest.iter().position(|byte| *byte == 0);
-        let text = self.take(length.ok_or(WireError::protocol("a string has no end"))?)?;
+        let text = self.take(length.ok_or_else(|| WireError::protocol("a string has no end"))?)?;
         self.take(1)?;
         Ok(text)
     }
@@ -80,7 +84,7 @@ impl<'a> Scan<'a> {
     }
 
     pub(crate) fn length(&mut self) -> Result<u64, WireError> {
-        self.length_or_null()?.ok_or(WireError::protocol("a length is NULL"))
+        self.length_or_null()?.ok_or_else(|| WireError::protocol("a length is NULL"))
     }
 
     /// A length-encoded string, or `None` for NULL.
@@ -92,7 +96,7 @@ impl<'a> Scan<'a> {
 
     /// A length-encoded string.
     pub(crate) fn string(&mut self) -> Result<&'a [u8], WireError> {
-        self.string_or_null()?.ok_or(WireError::protocol("a string is NULL"))
+        self.string_or_null()?.ok_or_else(|| WireError::protocol("a string is NULL"))
     }
 }
 

@@ -21,6 +21,10 @@ impl Selects for Prefix {
     fn selects(&self, table: &TableName) -> bool {
         table.schema.starts_with(self.0)
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema.starts_with(self.0)
+    }
 }
 
 pub fn mariadb() -> &'static MyServer {
@@ -85,7 +89,6 @@ pub async fn events(server: &MyServer, start: &FilePos) -> Vec<Vec<u8>> {
 pub fn decoder(server: &MyServer, start: &FilePos, prefix: &'static str, special: SpecialColumns) -> Decoder {
     let options = DecodeOptions { special_columns: Arc::new(special), ..DecodeOptions::default() };
     let mut decoder = Decoder::new(flavour(server), Arc::new(Prefix(prefix)), options);
-    decoder.set_schemas([prefix.to_owned()].into());
     decoder.start(BinlogPosition {
         server: "s".into(),
         file: start.clone(),

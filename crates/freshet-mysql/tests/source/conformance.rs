@@ -37,6 +37,10 @@ impl freshet_core::source::Selects for Captured {
     fn selects(&self, table: &freshet_core::TableName) -> bool {
         Database("conform").selects(table) && table.table == "captured"
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        Database("conform").selects_schema(schema)
+    }
 }
 
 #[async_trait]

@@ -74,6 +74,10 @@ impl Selects for Database {
     fn selects(&self, table: &TableName) -> bool {
         table.schema == self.0
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema == self.0
+    }
 }
 
 /// One transaction as it was read.

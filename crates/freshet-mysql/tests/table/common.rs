@@ -60,6 +60,10 @@ impl Selects for Database {
     fn selects(&self, table: &TableName) -> bool {
         table.schema == self.0
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema == self.0
+    }
 }
 
 /// These tables.
@@ -68,6 +72,10 @@ pub struct These(pub Vec<TableName>);
 impl Selects for These {
     fn selects(&self, table: &TableName) -> bool {
         self.0.contains(table)
+    }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        self.0.iter().any(|table| table.schema == schema)
     }
 }
 

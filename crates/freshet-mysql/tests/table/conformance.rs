@@ -24,6 +24,10 @@ impl Selects for Named {
     fn selects(&self, table: &TableName) -> bool {
         table.schema == self.0
     }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema == self.0
+    }
 }
 
 struct Writing {

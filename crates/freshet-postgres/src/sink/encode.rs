@@ -8,6 +8,7 @@ use crate::options::{DatePolicy, NulPolicy, Policies, UndecodablePolicy};
 use crate::sink::numeric;
 use freshet_core::ValueRef;
 use freshet_core::temporal::{Date, DateTime, MICROS_PER_DAY, Time, Timestamp};
+use freshet_core::undecodable;
 use std::sync::Arc;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
@@ -156,8 +157,10 @@ impl Encoder {
 
     fn undecodable(&self, bytes: &[u8], policies: &Policies, out: &mut Vec<u8>) -> Result<(), Fault> {
         match (self, policies.undecodable) {
+            // Only text has this form: a document that cannot be read stays a fault.
             (Encoder::Text, UndecodablePolicy::Replace) => {
-                text(&String::from_utf8_lossy(bytes), policies, out)
+                let replaced = undecodable::replace(bytes).ok_or(Fault::Undecodable)?;
+                text(&replaced, policies, out)
             }
             _ => Err(Fault::Undecodable),
         }
@@ -350,6 +353,21 @@ mod tests {
         assert_eq!(with(NulPolicy::Stop), Err(Fault::Nul));
         assert_eq!(with(NulPolicy::Strip).as_deref(), Ok("ab".as_bytes()));
         assert_eq!(with(NulPolicy::Replace).as_deref(), Ok("a␀b".as_bytes()));
+    }
+
+    #[test]
+    fn m13_undecodable_text_follows_the_policy() {
+        let mut cell = "你".as_bytes().to_vec();
+        undecodable::mark(b"\xc4\xa4", &mut cell); // As UTF-8 it would be a letter
+        cell.push(b'b');
+        let replace = Policies { undecodable: UndecodablePolicy::Replace, ..Policies::default() };
+        let encode = |encoder: &Encoder, bytes: &[u8], policies: &Policies| {
+            encoded(encoder, ValueRef::Undecodable(bytes), policies).map(|v| v[4..].to_vec())
+        };
+        assert_eq!(encode(&Encoder::Text, &cell, &Policies::default()), Err(Fault::Undecodable));
+        assert_eq!(encode(&Encoder::Text, &cell, &replace).as_deref(), Ok("你\u{fffd}b".as_bytes()));
+        assert_eq!(encode(&Encoder::Jsonb, &cell, &replace), Err(Fault::Undecodable));
+        assert_eq!(encode(&Encoder::Text, b"a\xffb", &replace), Err(Fault::Undecodable), "no text");
     }
 
     #[test]

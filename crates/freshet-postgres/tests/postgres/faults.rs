@@ -81,7 +81,8 @@ async fn t11_a_former_owner_that_reconnects_leaves_the_next_one_alone() {
     tokio::spawn(connection);
     client.batch_execute("begin; select * from freshet.checkpoint for update").await.unwrap();
     let waiting = |n: usize| {
-        let sql = "select count(*) from pg_stat_activity where usename = 'freshet' and wait_event_type = 'Lock'";
+        let sql =
+            "select count(*) from pg_stat_activity where usename = 'freshet' and wait_event_type = 'Lock'";
         wait_until(DEADLINE, "take-overs at the lock", || db.sql(sql) == n.to_string());
     };
     let new = tokio::spawn(async move { new.take_over().await.map(|o| o.epoch) });

@@ -544,7 +544,7 @@ async fn m1_g7_m13_values_without_a_place_follow_the_policies() {
     assert_eq!(one_value(&db, with(NulPolicy::Strip), text(), nul()).await.as_deref(), Ok("ab"));
     assert_eq!(one_value(&db, with(NulPolicy::Replace), text(), nul()).await.as_deref(), Ok("a␀b"));
 
-    let broken = || -> Write { Box::new(|r| r.undecodable(b"a\xffb")) };
+    let broken = || -> Write { Box::new(|r| r.undecodable(b"a\xed\xb3\xbfb")) };
     let replace = Policies { undecodable: UndecodablePolicy::Replace, ..Policies::default() };
     assert!(one_value(&db, stop, text(), broken()).await.unwrap_err().contains("not valid"));
     assert_eq!(one_value(&db, replace, text(), broken()).await.as_deref(), Ok("a\u{fffd}b"));

@@ -421,6 +421,10 @@ mod tests {
         fn selects(&self, table: &TableName) -> bool {
             table.schema == "shop"
         }
+
+        fn selects_schema(&self, schema: &str) -> bool {
+            schema == "shop"
+        }
     }
 
     struct MemoryRig {

@@ -1,7 +1,7 @@
 //! Character sets: stored bytes into UTF-8, with exactly the servers' own mapping (M13).
 //!
 //! MySQL's `latin1` is nearly windows-1252, its `sjis` is not windows-31J, and bytes that are no text in their set do
-//! exist: those are no error, the caller keeps them raw. Sets of 8 bits come whole from the servers
+//! exist: those are no error, [`Charset::salvage`] keeps them marked among what does decode. Sets of 8 bits come whole from the servers
 //! (`single_byte.txt`); sets of several bytes are the ones of `encoding_rs`, corrected where the servers differ
 //! (`multi_byte.txt`); which set a collation belongs to is in `collations.txt`. A test compares every code with
 //! both servers.
@@ -11,6 +11,7 @@ mod single;
 
 use std::sync::OnceLock;
 
+use freshet_core::undecodable;
 use multi::MultiByte;
 use single::SingleByte;
 
@@ -39,7 +40,7 @@ enum Kind {
 pub enum Decoded<'a> {
     /// Text; borrowed from the input or from the scratch.
     Text(&'a str),
-    /// The bytes are no text of the set.
+    /// The bytes are no text of the set: [`Charset::salvage`] tells which.
     Undecodable,
 }
 
@@ -127,6 +128,36 @@ impl Charset {
         if done.is_some() { Decoded::Text(scratch) } else { Decoded::Undecodable }
     }
 
+    /// Bytes that [`Charset::decode`] does not decode, in the form of [`undecodable`]: their characters in UTF-8, what
+    /// is none marked. Bytes that do decode come as their text.
+    #[cold]
+    pub fn salvage(self, mut bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        while !bytes.is_empty() {
+            let (found, len) = self.character(bytes);
+            let (sequence, rest) = bytes.split_at(len.clamp(1, bytes.len()));
+            match found {
+                Some(c) => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+                None => undecodable::mark(sequence, &mut out),
+            }
+            bytes = rest;
+        }
+        out
+    }
+
+    /// The character at the beginning of `bytes`, if there is one, and how many bytes it or what is none takes.
+    fn character(self, bytes: &[u8]) -> (Option<char>, usize) {
+        let scalar = |code: Option<u32>, len| (code.and_then(char::from_u32), len);
+        match self.kind {
+            Kind::Utf8 | Kind::Binary => utf8_character(bytes),
+            Kind::Single(set) => (bytes.first().and_then(|byte| set.character(*byte)), 1),
+            Kind::Multi(set) => set.salvage(bytes),
+            Kind::Ucs2 => scalar(bytes.first_chunk().map(|unit| u32::from(u16::from_be_bytes(*unit))), 2),
+            Kind::Utf16 { is_little } => utf16_character(bytes, is_little),
+            Kind::Utf32 => scalar(bytes.first_chunk().map(|unit| u32::from_be_bytes(*unit)), 4),
+        }
+    }
+
     /// Stored bytes as a string of their own, for names and labels.
     pub fn to_text(self, bytes: &[u8]) -> Option<String> {
         match self.decode(bytes, &mut String::new()) {
@@ -156,6 +187,28 @@ fn utf16(bytes: &[u8], is_little: bool, out: &mut String) -> Option<()> {
         out.push(c.ok()?);
     }
     rest.is_empty().then_some(())
+}
+
+fn utf8_character(bytes: &[u8]) -> (Option<char>, usize) {
+    let head = bytes.get(..4).unwrap_or(bytes);
+    match head.utf8_chunks().next() {
+        Some(chunk) if !chunk.valid().is_empty() => {
+            let found = chunk.valid().chars().next();
+            (found, found.map_or(1, char::len_utf8))
+        }
+        Some(chunk) => (None, chunk.invalid().len()),
+        None => (None, 0),
+    }
+}
+
+fn utf16_character(bytes: &[u8], is_little: bool) -> (Option<char>, usize) {
+    let (units, _) = bytes.as_chunks::<2>();
+    let units = units.iter().take(2);
+    let units = units.map(|u| if is_little { u16::from_le_bytes(*u) } else { u16::from_be_bytes(*u) });
+    match char::decode_utf16(units).next() {
+        Some(Ok(c)) => (Some(c), 2 * c.len_utf16()),
+        Some(Err(_)) | None => (None, 2),
+    }
 }
 
 fn utf32(bytes: &[u8], out: &mut String) -> Option<()> {
@@ -207,6 +260,46 @@ mod tests {
         check("utf32", b"\0\x01\xf4\xa9", Some("💩"));
         check("utf8mb3", "ä".as_bytes(), Some("ä"));
         check("utf8mb4", b"\xff", None);
+    }
+
+    #[test]
+    fn m13_what_does_not_decode_is_marked_among_what_does() {
+        let check = |charset: &str, bytes: &[u8], expect: &str| {
+            let set = Charset::named(charset).expect("a character set");
+            assert_eq!(set.to_text(bytes), None, "{charset} {bytes:02x?}");
+            let text = undecodable::replace(&set.salvage(bytes));
+            assert_eq!(text.as_deref(), Some(expect), "{charset} {bytes:02x?}");
+        };
+        check("utf8mb4", b"a\xffb\xf0\x9f\x92\xa9\xf0\x9f\x92", "a\u{fffd}b💩\u{fffd}");
+        check("utf8mb3", b"\xc3\xa4\xc3(\xed\xa0\x80", "ä\u{fffd}(\u{fffd}\u{fffd}\u{fffd}");
+        check("ascii", b"a\xc3\xa4", "a\u{fffd}\u{fffd}"); // UTF-8, but not in this set
+        check("cp1251", b"\xc4\x98", "Д\u{fffd}");
+        check("gbk", b"\xc4\xe3\xc4", "你\u{fffd}");
+        check("gbk", b"\xff\xc4\xe3<\xfe\xfeb\x81 c", "\u{fffd}你<\u{fffd}b\u{fffd} c");
+        check("gb18030", b"\xc4\xe3\x84\x31\xa5\x30", "你\u{fffd}1\u{fffd}0");
+        check("sjis", b"\x82\xa0\x85\x9f\xb1\x82", "あ\u{fffd}ｱ\u{fffd}");
+        check("ujis", b"\xa4\xa2\x8f\xa1\xa1\xa4\xa2\x8f\xb0", "あ\u{fffd}あ\u{fffd}\u{fffd}");
+        check("big5", b"\xa4\x40\xa4!\x80\xa4\x40", "一\u{fffd}!\u{fffd}一");
+        check("euckr", b"\xb0\xa1\xb0", "가\u{fffd}");
+        check("ucs2", b"\0a\xd8\x3d\0b\0", "a\u{fffd}b\u{fffd}");
+        check("utf16", b"\xdc\xa9\xd8\x3d\xdc\xa9\xd8\x3d", "\u{fffd}💩\u{fffd}");
+        check("utf16le", b"\x3d\xd8a\0", "\u{fffd}a");
+        check("utf32", b"\0\0\0a\0\x11\0\0\0\0\0b\0", "a\u{fffd}b\u{fffd}");
+    }
+
+    #[test]
+    fn m13_salvage_agrees_with_decode() {
+        for set in ["latin1", "swe7", "gbk", "sjis", "ujis", "big5", "euckr", "gb18030", "utf16", "utf8mb4"] {
+            let set = Charset::named(set).expect("a character set");
+            for code in 0..=u16::MAX {
+                let bytes = [code.to_be_bytes(), *b"\0a"].concat();
+                let salvaged = set.salvage(&bytes);
+                match set.to_text(&bytes) {
+                    Some(text) => assert_eq!(salvaged, text.as_bytes(), "{} {bytes:02x?}", set.name()),
+                    None => assert!(undecodable::replace(&salvaged).is_some(), "{} {bytes:02x?}", set.name()),
+                }
+            }
+        }
     }
 
     #[test]

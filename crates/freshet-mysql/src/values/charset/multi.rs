@@ -3,6 +3,7 @@
 //! A table is built when its set is first met: 65,536 codes of two bytes (and again as many behind 0x8F in the
 //! Japanese EUCs). GB18030's codes of four bytes are asked of `encoding_rs` one by one.
 
+use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
 use encoding_rs::Encoding;
@@ -12,6 +13,8 @@ use encoding_rs::Encoding;
 pub(super) struct MultiByte {
     name: &'static str,
     bytes_max: u8,
+    /// Bytes with which the server lets codes of several bytes begin.
+    leads: RangeInclusive<u8>,
     single: [u32; 256],
     double: Vec<u32>,
     /// Codes of three bytes behind 0x8F.
@@ -27,26 +30,32 @@ type Slot = OnceLock<MultiByte>;
 /// The set of this name.
 pub(super) fn named(name: &str) -> Option<&'static MultiByte> {
     static SLOTS: [Slot; 9] = [const { Slot::new() }; 9];
-    const SETS: [(&str, &Encoding, u8); 9] = [
-        ("big5", encoding_rs::BIG5, 2),
-        ("cp932", encoding_rs::SHIFT_JIS, 2),
-        ("eucjpms", encoding_rs::EUC_JP, 3),
-        ("euckr", encoding_rs::EUC_KR, 2),
-        ("gb18030", encoding_rs::GB18030, 4),
-        ("gb2312", encoding_rs::GBK, 2),
-        ("gbk", encoding_rs::GBK, 2),
-        ("sjis", encoding_rs::SHIFT_JIS, 2),
-        ("ujis", encoding_rs::EUC_JP, 3),
+    const SETS: [(&str, &Encoding, u8, RangeInclusive<u8>); 9] = [
+        ("big5", encoding_rs::BIG5, 2, 0xA1..=0xF9),
+        ("cp932", encoding_rs::SHIFT_JIS, 2, 0x81..=0xFC),
+        ("eucjpms", encoding_rs::EUC_JP, 3, 0x8E..=0xFE),
+        ("euckr", encoding_rs::EUC_KR, 2, 0x81..=0xFE),
+        ("gb18030", encoding_rs::GB18030, 4, 0x81..=0xFE),
+        ("gb2312", encoding_rs::GBK, 2, 0xA1..=0xF7),
+        ("gbk", encoding_rs::GBK, 2, 0x81..=0xFE),
+        ("sjis", encoding_rs::SHIFT_JIS, 2, 0x81..=0xFC),
+        ("ujis", encoding_rs::EUC_JP, 3, 0x8E..=0xFE),
     ];
     let at = SETS.iter().position(|set| set.0 == name)?;
-    let (name, encoding, bytes_max) = SETS[at];
-    Some(SLOTS[at].get_or_init(|| build(name, encoding, bytes_max)))
+    let (name, encoding, bytes_max, leads) = SETS[at].clone();
+    Some(SLOTS[at].get_or_init(|| build(name, encoding, bytes_max, leads)))
 }
 
-fn build(name: &'static str, encoding: &'static Encoding, bytes_max: u8) -> MultiByte {
+fn build(
+    name: &'static str,
+    encoding: &'static Encoding,
+    bytes_max: u8,
+    leads: RangeInclusive<u8>,
+) -> MultiByte {
     let mut set = MultiByte {
         name,
         bytes_max,
+        leads,
         single: std::array::from_fn(|byte| lookup(encoding, &[byte as u8])),
         double: (0..=u16::MAX).map(|code| double(encoding, code.to_be_bytes())).collect(),
         triple: Vec::new(),
@@ -120,6 +129,20 @@ impl MultiByte {
             bytes = bytes.get(len..)?;
         }
         Some(())
+    }
+
+    /// The character at the beginning of `bytes`, if there is one, and the bytes that it or what is none takes: a
+    /// byte that is ASCII is never taken for a part of what is no character.
+    pub(super) fn salvage(&self, bytes: &[u8]) -> (Option<char>, usize) {
+        let Some(first) = bytes.first() else { return (None, 0) };
+        if first.is_ascii() {
+            return (Some(char::from(*first)), 1);
+        }
+        let Some((code, len)) = self.character(bytes) else { return (None, 1) };
+        let found = char::from_u32(code).filter(|c| *c != '\0');
+        let is_whole = || self.leads.contains(first) && bytes.iter().take(len).all(|byte| !byte.is_ascii());
+        let len = if found.is_some() || is_whole() { len } else { 1 };
+        (found, len)
     }
 
     /// The character at the beginning of `bytes`, and the bytes it takes.

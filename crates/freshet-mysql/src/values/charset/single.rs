@@ -1,6 +1,6 @@
 //! Character sets of 8 bits: one table each, read from `single_byte.txt`.
 //!
-//! It holds what both servers map; a code that they do not map makes the whole text undecodable.
+//! It holds what both servers map; a code that they do not map makes the text undecodable.
 
 use std::sync::OnceLock;
 
@@ -53,12 +53,17 @@ impl SingleByte {
         self.is_ascii_superset
     }
 
+    /// The character of a byte.
+    pub(super) fn character(&self, byte: u8) -> Option<char> {
+        match self.codes[usize::from(byte)] {
+            NONE => None,
+            code => char::from_u32(u32::from(code)),
+        }
+    }
+
     pub(super) fn convert(&self, bytes: &[u8], out: &mut String) -> Option<()> {
         for byte in bytes {
-            match self.codes[usize::from(*byte)] {
-                NONE => return None,
-                code => out.push(char::from_u32(u32::from(code))?),
-            }
+            out.push(self.character(*byte)?);
         }
         Some(())
     }
