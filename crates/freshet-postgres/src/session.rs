@@ -136,8 +136,9 @@ fn settings(options: &SinkOptions) -> String {
         ("tcp_user_timeout", ms(TCP_USER_TIMEOUT_MS)),
         ("maintenance_work_mem", options.maintenance_work_mem.clone()),
         // Windows are joined to their table by key: one plan, by index, whatever the statistics say of a table
-        // that was empty a moment ago.
+        // that was empty a moment ago. Keys of a window differ, so nothing is gained by remembering them.
         ("plan_cache_mode", "force_generic_plan".into()),
+        ("enable_memoize", "off".into()),
         ("enable_seqscan", "off".into()),
         ("enable_bitmapscan", "off".into()),
         ("enable_hashjoin", "off".into()),

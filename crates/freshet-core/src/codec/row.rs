@@ -42,6 +42,16 @@ impl<'a> RowRef<'a> {
         self.cells().nth(column).unwrap_or_else(|| Err(short("row image")))
     }
 
+    /// Sets `changed[column]` for every column whose cell is not byte for byte that of `other`, a row of the same
+    /// schema; the others are left as they are.
+    pub fn mark_changed(&self, other: RowRef<'_>, changed: &mut [bool]) -> Result<()> {
+        let (mut ours, mut theirs) = (self.cells(), other.cells());
+        for is_changed in changed {
+            *is_changed |= ours.extent()? != theirs.extent()?;
+        }
+        Ok(())
+    }
+
     /// Checks that the image has exactly the schema's cells.
     pub fn validate(&self) -> Result<()> {
         let mut cells = self.cells();
@@ -65,6 +75,25 @@ impl<'a> Cells<'a> {
     /// The bytes of the images not yet read, so that a caller can tell a cell's extent.
     pub fn remaining(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// Passes over the next cell without looking into it.
+    pub fn pass(&mut self) -> Result<()> {
+        self.extent().map(drop)
+    }
+
+    /// State and bytes of the next cell.
+    fn extent(&mut self) -> Result<(u8, &'a [u8])> {
+        let kind = self.kinds.get(self.column).ok_or_else(|| short("row image"))?;
+        let byte = self.state.get(self.column / 4).ok_or_else(|| short("row image"))?;
+        let state = (byte >> (self.column % 4 * 2)) & 3;
+        self.column += 1;
+        let bytes = match (state, width(*kind)) {
+            (STATE_NULL | STATE_ABSENT, _) => &[],
+            (STATE_UNDECODABLE, _) | (_, None) => get_bytes(&mut self.rest)?,
+            (_, Some(width)) => take(&mut self.rest, width)?,
+        };
+        Ok((state, bytes))
     }
 }
 
@@ -127,6 +156,25 @@ fn value<'a>(kind: CellKind, r: &mut &'a [u8]) -> Result<ValueRef<'a>> {
         CellKind::Enum => ValueRef::Enum(u16::from_le_bytes(array(r)?)),
         CellKind::Set => ValueRef::Set(u64::from_le_bytes(array(r)?)),
     })
+}
+
+/// Bytes of a cell whose length is fixed.
+fn width(kind: CellKind) -> Option<usize> {
+    match kind {
+        CellKind::Bool | CellKind::I8 | CellKind::U8 => Some(1),
+        CellKind::I16 | CellKind::U16 | CellKind::Enum => Some(2),
+        CellKind::I32 | CellKind::U32 | CellKind::F32 | CellKind::Date | CellKind::Fixed4 => Some(4),
+        CellKind::I64
+        | CellKind::U64
+        | CellKind::F64
+        | CellKind::Time
+        | CellKind::DateTime
+        | CellKind::Timestamp
+        | CellKind::Set => Some(8),
+        CellKind::TimeTz => Some(12),
+        CellKind::Interval | CellKind::Fixed16 => Some(16),
+        CellKind::Decimal | CellKind::Text | CellKind::Bytes => None,
+    }
 }
 
 pub(super) fn short(what: &str) -> Error {

@@ -122,6 +122,55 @@ fn events_round_trip() {
     assert_eq!(names, ["begin", "schema", "insert", "update", "delete", "truncate", "statement", "commit"]);
 }
 
+/// What is equal as a value and not as bytes is a change, and so is another state with the same bytes.
+#[test]
+fn changed_columns_are_told_byte_by_byte() {
+    let schema = std::sync::Arc::new(schema());
+    let columns = schema.columns().len();
+    type Write<'a> = &'a dyn Fn(&mut RowWriter<'_>);
+    let changed = |before: Write<'_>, after: Write<'_>| -> Vec<usize> {
+        let mut builder = BatchBuilder::new();
+        for write in [before, after] {
+            let mut row = builder.insert(&schema);
+            write(&mut row);
+            row.finish();
+        }
+        let batch = builder.seal();
+        let images: Vec<&[u8]> = batch
+            .events()
+            .filter_map(|event| match event.expect("decodes") {
+                EventRef::Insert { after, .. } => Some(after),
+                _ => None,
+            })
+            .collect();
+        let mut changed = vec![false; columns];
+        RowRef::new(&schema, images[1])
+            .mark_changed(RowRef::new(&schema, images[0]), &mut changed)
+            .expect("same schema");
+        (0..columns).filter(|i| changed[*i]).collect()
+    };
+    let row = |text: &'static str, raw: bool, last: Option<f64>| {
+        move |row: &mut RowWriter<'_>| {
+            (0..2).for_each(|_| row.null());
+            if raw {
+                row.undecodable(text.as_bytes())
+            } else {
+                row.text(text)
+            }
+            (3..16).for_each(|_| row.null());
+            match last {
+                Some(last) => row.float64(last),
+                None => row.absent(),
+            }
+        }
+    };
+    assert_eq!(changed(&|r| fill(r, 1), &|r| fill(r, 1)), Vec::<usize>::new());
+    assert_eq!(changed(&|r| fill(r, 1), &|r| fill(r, 2)), [0]);
+    assert_eq!(changed(&row("x", false, Some(0.0)), &row("x", false, Some(-0.0))), [16]);
+    assert_eq!(changed(&row("x", false, None), &row("x", true, Some(0.0))), [2, 16]);
+    assert_eq!(changed(&row("", false, None), &row("x", false, None)), [2]);
+}
+
 #[test]
 fn an_open_transaction_can_be_discarded() {
     let schema = schema();

@@ -7,8 +7,11 @@
 use crate::quote;
 use crate::sink::catalog::{BoundColumn, TargetTable};
 use freshet_core::{Result, TableName, TableSchema};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_postgres::types::Type;
+
+/// Different sets of columns that updates of one schema are prepared for; what comes later takes a larger one.
+const UPDATE_SETS_MAX: usize = 32;
 
 /// What a prepared statement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,8 +20,8 @@ pub(crate) enum Op {
     Insert,
     /// Parameters: every column.
     Upsert,
-    /// Parameters: the old key, then every column.
-    Update,
+    /// Parameters: the old key, then the columns of this one of [`Bound::update_set`].
+    Update(u8),
     /// Parameters: the key.
     Delete,
     /// Parameters: the key. Counts the rows that are there, at most one.
@@ -47,6 +50,8 @@ pub(crate) struct Bound {
     /// Names of the key's columns, for errors.
     pub key_text: String,
     pub schema: Arc<TableSchema>,
+    /// The sets of columns that updates change: the first is all of them. Only grows.
+    update_sets: Mutex<Vec<Arc<[usize]>>>,
 }
 
 impl Bound {
@@ -62,11 +67,32 @@ impl Bound {
             source: source.clone(),
             target: quote::table(&target.name),
             key_text: crate::sink::catalog::key_names(schema).join(", "),
+            update_sets: Mutex::new(vec![(0..columns.len()).collect()]),
             columns,
             key_slots,
             key,
             schema: schema.clone(),
         })
+    }
+
+    /// A set that has every changed column: those alone if there are few enough different ones, and its number.
+    pub(crate) fn update_set(&self, changed: &[bool]) -> (u8, Arc<[usize]>) {
+        let wanted: Vec<usize> = (0..changed.len()).filter(|i| changed[*i]).collect();
+        let mut sets = self.update_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nothing changed: the row is still to be found, which takes a statement that sets something.
+        let is_new = !wanted.is_empty() && !sets.iter().any(|set| **set == *wanted);
+        if is_new && sets.len() < UPDATE_SETS_MAX {
+            sets.push(wanted.as_slice().into());
+        }
+        let has_all = |set: &Arc<[usize]>| wanted.iter().all(|column| set.contains(column));
+        let fitting = sets.iter().enumerate().filter(|(_, set)| !wanted.is_empty() && has_all(set));
+        let best = fitting.min_by_key(|(_, set)| set.len()).map_or(0, |(number, _)| number);
+        (best as u8, sets[best].clone())
+    }
+
+    fn columns_of_update(&self, number: u8) -> Arc<[usize]> {
+        let sets = self.update_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.get(usize::from(number)).unwrap_or(&sets[0]).clone()
     }
 
     /// Text and parameter types of a statement.
@@ -76,15 +102,16 @@ impl Bound {
         match op {
             Op::Insert => (self.insert(), self.arrays(&all)),
             Op::Upsert => {
-                let set = self.assign(|i| format!("excluded.{}", self.columns[i].name));
+                let set = self.assign(&all, |i| format!("excluded.{}", self.columns[i].name));
                 let key = self.names(&self.key);
                 (format!("{} on conflict ({key}) do update set {set}", self.insert()), self.arrays(&all))
             }
-            Op::Update => {
-                let set = self.assign(|i| format!("u.c{i}"));
-                let wanted = [self.key.as_slice(), all.as_slice()].concat();
+            Op::Update(number) => {
+                let columns = self.columns_of_update(number);
+                let set = self.assign(&columns, |i| format!("u.c{i}"));
+                let wanted = [self.key.as_slice(), &columns].concat();
                 let from =
-                    unnest(wanted.len(), self.key_aliases().chain(all.iter().map(|i| format!("c{i}"))));
+                    unnest(wanted.len(), self.key_aliases().chain(columns.iter().map(|i| format!("c{i}"))));
                 let sql = format!("update {target} as t set {set} from {from} where {}", self.key_match());
                 (sql, self.arrays(&wanted))
             }
@@ -100,7 +127,7 @@ impl Bound {
             }
             Op::UpdateRow => {
                 let n = self.columns.len();
-                let set = self.assign(|i| format!("${}", n + i + 1));
+                let set = self.assign(&all, |i| format!("${}", n + i + 1));
                 let sql = format!("update {target} set {set} where ctid = ({})", self.one_row());
                 (sql, self.scalars().chain(self.scalars()).collect())
             }
@@ -121,8 +148,8 @@ impl Bound {
         format!("insert into {} ({names}) overriding system value select * from {from}", self.target)
     }
 
-    fn assign(&self, value: impl Fn(usize) -> String) -> String {
-        let set = self.columns.iter().enumerate().map(|(i, c)| format!("{} = {}", c.name, value(i)));
+    fn assign(&self, of: &[usize], value: impl Fn(usize) -> String) -> String {
+        let set = of.iter().map(|i| format!("{} = {}", self.columns[*i].name, value(*i)));
         set.collect::<Vec<_>>().join(", ")
     }
 

@@ -176,10 +176,11 @@ impl Planner<'_> {
     /// Every column of every row, as arrays.
     fn whole_rows(&mut self, bound: &Arc<Bound>, rows: &[ImageRef], op: Op) -> Result<()> {
         let wires: Vec<usize> = (0..bound.columns.len()).collect();
+        let places: Vec<Option<usize>> = wires.iter().copied().map(Some).collect();
         let mut bulk = Bulk::new(bound, op, &wires);
         for image in rows {
             self.flush_full(&mut bulk, Expect::Rows)?;
-            self.columns(bound, *image, &mut bulk.arrays, 0)?;
+            self.columns(bound, *image, &mut bulk.arrays, &places)?;
             bulk.added(self.place(*image)?);
         }
         self.flush(&mut bulk, Expect::Rows)
@@ -192,20 +193,40 @@ impl Planner<'_> {
                 .iter()
                 .try_for_each(|(before, after)| self.row_by_row(&bound, *before, Some(*after)));
         }
-        let wires: Vec<usize> = bound.key.iter().copied().chain(0..bound.columns.len()).collect();
-        let mut bulk = Bulk::new(&bound, Op::Update, &wires);
+        let changed = self.changed(&bound, rows)?;
+        let (number, set) = bound.update_set(&changed);
+        let wires: Vec<usize> = bound.key.iter().chain(set.iter()).copied().collect();
+        let mut places = vec![None; bound.columns.len()];
+        for (i, column) in set.iter().enumerate() {
+            places[*column] = Some(bound.key.len() + i);
+        }
+        let mut bulk = Bulk::new(&bound, Op::Update(number), &wires);
+        for (before, after) in rows {
+            self.flush_full(&mut bulk, Expect::Rows)?;
+            self.key_cells(&bound, *before, &mut bulk.arrays)?;
+            self.columns(&bound, *after, &mut bulk.arrays, &places)?;
+            bulk.added(self.place(*after)?);
+        }
+        self.flush(&mut bulk, Expect::Rows)
+    }
+
+    /// The columns that any of the rows changes. What stays as it is need not be sent and written again, which for
+    /// large values is most of the work.
+    fn changed(&self, bound: &Bound, rows: &[(ImageRef, ImageRef)]) -> Result<Vec<bool>> {
+        let mut changed = vec![false; bound.columns.len()];
         for (before, after) in rows {
             if before.schema != after.schema {
+                let table = &bound.source;
                 return Err(Error::internal(format!(
                     "The two images of an update of {table} differ in schema"
                 )));
             }
-            self.flush_full(&mut bulk, Expect::Rows)?;
-            self.key_cells(&bound, *before, &mut bulk.arrays)?;
-            self.columns(&bound, *after, &mut bulk.arrays, bound.key.len())?;
-            bulk.added(self.place(*after)?);
+            let after = self.window.row(*after)?;
+            after
+                .mark_changed(self.window.row(*before)?, &mut changed)
+                .map_err(|e| in_table(&bound.source, e))?;
         }
-        self.flush(&mut bulk, Expect::Rows)
+        Ok(changed)
     }
 
     /// Strict deletes; by every column where there is no key.
@@ -273,12 +294,23 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Appends every cell of a row to the arrays from `first` on.
-    fn columns(&self, bound: &Bound, image: ImageRef, arrays: &mut [Array], first: usize) -> Result<()> {
-        let row = self.window.row(image)?;
-        for ((column, cell), array) in bound.columns.iter().zip(row.cells()).zip(&mut arrays[first..]) {
+    /// Appends cells of a row, each column's to the array of its place.
+    fn columns(
+        &self,
+        bound: &Bound,
+        image: ImageRef,
+        arrays: &mut [Array],
+        places: &[Option<usize>],
+    ) -> Result<()> {
+        let mut cells = self.window.row(image)?.cells();
+        for (column, place) in bound.columns.iter().zip(places) {
+            let Some(place) = place else {
+                cells.pass().map_err(|e| in_table(&bound.source, e))?;
+                continue;
+            };
+            let Some(cell) = cells.next() else { break };
             let cell = cell.map_err(|e| in_table(&bound.source, e))?;
-            let written = column.encoder.cell(cell, &self.options.policies, &mut array.bytes);
+            let written = column.encoder.cell(cell, &self.options.policies, &mut arrays[*place].bytes);
             written.map_err(|fault| {
                 self.refuse(bound, Refused { fault, column: column.plain.clone() }, image)
             })?;

@@ -220,7 +220,7 @@ fn verb(op: Op) -> &'static str {
     match op {
         Op::Insert | Op::Copy => "Inserting into",
         Op::Upsert => "Upserting into",
-        Op::Update | Op::UpdateRow => "Updating",
+        Op::Update(_) | Op::UpdateRow => "Updating",
         Op::Delete | Op::DeleteRow => "Deleting from",
         Op::CheckAbsent => "Looking for keys that must be absent in",
     }

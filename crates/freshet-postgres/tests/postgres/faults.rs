@@ -256,6 +256,46 @@ async fn r19_d13_identity_unique_swaps_and_self_references() {
     );
 }
 
+/// An update sets what changed and leaves the rest, whatever the columns are, more sets of them than are prepared
+/// for; one that changes nothing still finds its row.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_set_what_changed_in_every_combination() {
+    let server = server();
+    let db = Database::new(&server);
+    let columns = ["id", "a", "b", "c", "d", "e", "f"].map(|name| (name, bigint(), "bigint", name != "id"));
+    let plan = plan("wide", &columns, &[0], vec![]);
+    let mut sink = db.postgres_sink();
+    begin(&mut sink).await;
+    let first = |row: &mut RowWriter<'_>| (0..7).for_each(|i| assert!(row.int(i)));
+    load(&mut sink, std::slice::from_ref(&plan), batch(&plan, &[&first])).await.unwrap();
+    let mut now: Vec<Option<i64>> = (0..7).map(Some).collect();
+    let write = |row: &mut RowWriter<'_>, cells: &[Option<i64>]| {
+        for cell in cells {
+            match cell {
+                Some(cell) => assert!(row.int(*cell)),
+                None => row.null(),
+            }
+        }
+    };
+    for round in 0..128_u64 {
+        let before = now.clone();
+        for (column, cell) in now.iter_mut().enumerate().filter(|(column, _)| round >> column & 1 == 1) {
+            *cell =
+                cell.filter(|_| column != 3).map(|n| n + 10).or((column == 3 && cell.is_none()).then_some(7));
+        }
+        let rows: [&dyn Fn(&mut RowWriter<'_>); 2] = [&|row| write(row, &before), &|row| write(row, &now)];
+        let update = |i: &[freshet_core::window::ImageRef]| vec![StepKind::Update(vec![(i[0], i[1])])];
+        durable(&mut sink, window(&plan, &rows, Some(round + 1), update)).await.unwrap();
+        let expect: Vec<String> =
+            now.iter().map(|cell| cell.map_or("NULL".to_owned(), |cell| cell.to_string())).collect();
+        assert_eq!(db.sql("select * from wide"), expect.join("\t"), "{round:b}");
+    }
+    let absent: [&dyn Fn(&mut RowWriter<'_>); 2] = [&first, &first];
+    let update = |i: &[freshet_core::window::ImageRef]| vec![StepKind::Update(vec![(i[0], i[1])])];
+    let error = durable(&mut sink, window(&plan, &absent, Some(200), update)).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Reorder, "{error}");
+}
+
 /// R13, R16, R17, D12: tables that are there already.
 #[tokio::test(flavor = "multi_thread")]
 async fn r16_r17_d12_existing_tables_fit_or_are_refused_by_name() {

@@ -18,20 +18,20 @@ const PEER_SAVED: &str = "subscriber_saved";
 
 /// Inserts in transactions of 100 rows.
 pub fn by_100(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
-    let rows = bench.scaled(800_000, 100_000);
+    let rows = bench.scaled(2_000_000, 100_000);
     run(bench, "drain-by-100", "backlog of inserts, 100 a transaction", 1.5, Backlog::By100(rows))
 }
 
 /// Single-row inserts.
 pub fn singles(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
-    let rows = bench.scaled(500_000, 50_000);
+    let rows = bench.scaled(1_000_000, 50_000);
     run(bench, "drain-singles", "backlog of single-row inserts", 2.5, Backlog::Singles(rows))
 }
 
 /// Single-row updates by key.
 pub fn updates(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
     let backlog =
-        Backlog::Updates { rows: bench.scaled(240_000, 30_000), over: bench.scaled(1_000_000, 100_000) };
+        Backlog::Updates { rows: bench.scaled(600_000, 30_000), over: bench.scaled(1_000_000, 100_000) };
     run(bench, "drain-updates", "backlog of single-row updates", 2.5, backlog)
 }
 
