@@ -197,3 +197,20 @@ fn m17_values_larger_than_a_packet() {
         assert_eq!(source, target);
     }
 }
+
+/// M10: labels outside the first plane, which the catalogue prints as question marks, by load and by stream.
+#[test]
+fn m10_labels_with_four_byte_characters_arrive() {
+    for flavor in FLAVORS {
+        let scenario = Scenario::new(flavor, "labels");
+        scenario.my(
+            "set names utf8mb4; create table t (id int primary key, e enum('?','🦀','a😀b') character set utf8mb4, \
+             s set('🐘','?') character set utf8mb4); insert into t values (1,'🦀','🐘'),(2,'?','🐘,?')",
+        );
+        scenario.catch_up();
+        scenario.my("set names utf8mb4; insert into t values (3,'a😀b','?'); update t set e='🦀' where id=2");
+        scenario.catch_up();
+        let rows = "select id, e, s from t order by id";
+        assert_eq!(scenario.pg(rows), "1\t🦀\t🐘\n2\t🦀\t🐘,?\n3\ta😀b\t?", "{flavor:?}");
+    }
+}

@@ -36,8 +36,6 @@ pub enum Mode {
 pub struct Settings {
     /// What it does.
     pub mode: Mode,
-    /// How target tables come to be.
-    pub prepare: PrepareMode,
     /// Parallel readers of a load.
     pub readers: usize,
     /// Rows of a chunk.
@@ -52,7 +50,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mode: Mode::default(),
-            prepare: PrepareMode::default(),
             readers: 2,
             chunk_rows: CHUNK_ROWS,
             until_caught_up: false,
@@ -69,6 +66,8 @@ pub struct SinkPart {
     pub sink: Box<dyn Sink>,
     /// Names on it.
     pub mapping: Mapping,
+    /// How its tables come to be; of no meaning in mode `stream`, which keeps what is there.
+    pub prepare: PrepareMode,
 }
 
 /// The parts of a pipeline.
@@ -450,6 +449,7 @@ struct SinkTask {
     name: String,
     sink: Box<dyn Sink>,
     mapping: Mapping,
+    prepare: PrepareMode,
     first_view: Option<View>,
     applied: watch::Sender<Option<Offset>>,
     goal: watch::Sender<Option<Position>>,
@@ -471,6 +471,7 @@ impl SinkTask {
             name: part.name,
             sink: part.sink,
             mapping: part.mapping,
+            prepare: part.prepare,
             first_view,
             applied,
             goal: watch::channel(None).0,
@@ -560,7 +561,7 @@ impl SinkTask {
         let mut loader = Loader {
             name: &self.name,
             mapping: &self.mapping,
-            prepare: self.shared.settings.prepare,
+            prepare: self.prepare,
             chunk_rows: self.shared.settings.chunk_rows,
             status: &self.shared.status,
             stop: self.stop.clone(),

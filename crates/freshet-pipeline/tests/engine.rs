@@ -1,6 +1,7 @@
 //! The engine over in-memory twins: whatever fails and in whatever order, the target ends equal to the source, and
 //! from `consistent_since` on it only ever shows states that the source had at some commit.
 
+use freshet_core::sink::PrepareMode;
 use freshet_core::{ErrorKind, Result, TableName};
 use freshet_mapping::{Mapping, Selection};
 use freshet_pipeline::{Parts, Settings, SinkPart, Status, run};
@@ -65,6 +66,7 @@ impl House {
             name: format!("target {n}"),
             sink: Box::new(MemorySink::new(target)),
             mapping: Mapping::default(),
+            prepare: PrepareMode::default(),
         };
         let parts = Parts {
             source: Box::new(self.db.source()),

@@ -1,6 +1,7 @@
 //! Logs that are begun anew, and what the targets know when that happens more than once, or when a target comes back
 //! from a backup afterwards. Over the in-memory twins; no faults in the middle of statements (those are in `engine`).
 
+use freshet_core::sink::PrepareMode;
 use freshet_core::{LogId, TableName};
 use freshet_mapping::{Mapping, Selection};
 use freshet_pipeline::{Parts, Settings, SinkPart, Status, run};
@@ -44,6 +45,7 @@ impl House {
             name: format!("target {n}"),
             sink: Box::new(MemorySink::new(target.clone())),
             mapping: Mapping::default(),
+            prepare: PrepareMode::default(),
         };
         let parts = Parts {
             source: Box::new(self.db.source()),

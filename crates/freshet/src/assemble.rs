@@ -37,6 +37,12 @@ fn sink_part(config: &Config, sink: &SinkConfig) -> SinkPart {
         name: sink.name.clone(),
         sink: Box::new(PostgresSink::new(sink_options(config, sink))),
         mapping: sink.mapping(),
+        prepare: match (config.mode, sink.prepare) {
+            (Mode::Stream, _) => PrepareMode::Keep,
+            (Mode::Load | Mode::LoadAndStream, Prepare::Create) => PrepareMode::CreateIfAbsent,
+            (Mode::Load | Mode::LoadAndStream, Prepare::Truncate) => PrepareMode::Truncate,
+            (Mode::Load | Mode::LoadAndStream, Prepare::DropAndCreate) => PrepareMode::DropAndCreate,
+        },
     }
 }
 
@@ -49,21 +55,10 @@ pub fn settings(config: &Config, until_caught_up: bool) -> Settings {
     };
     Settings {
         mode,
-        prepare: prepare(config),
         readers: config.load.readers,
         chunk_rows: config.load.chunk_rows,
         until_caught_up,
         config_digest: config.digest(),
-    }
-}
-
-/// The sinks agree on it (the configuration is refused otherwise).
-fn prepare(config: &Config) -> PrepareMode {
-    match (config.mode, config.sinks.first().map(|sink| sink.prepare)) {
-        (Mode::Stream, _) => PrepareMode::Keep,
-        (Mode::Load | Mode::LoadAndStream, None | Some(Prepare::Create)) => PrepareMode::CreateIfAbsent,
-        (Mode::Load | Mode::LoadAndStream, Some(Prepare::Truncate)) => PrepareMode::Truncate,
-        (Mode::Load | Mode::LoadAndStream, Some(Prepare::DropAndCreate)) => PrepareMode::DropAndCreate,
     }
 }
 

@@ -295,10 +295,6 @@ fn check_sinks(root: &Section<'_>, sinks: &[SinkConfig]) {
             root.invalid("sinks", &message, Some("A sink's name is the key of its checkpoint".to_owned()));
         }
     }
-    if sinks.windows(2).any(|pair| pair[0].prepare != pair[1].prepare) {
-        let hint = Some("Run them as two pipelines".to_owned());
-        root.invalid("sinks", "Sinks of one pipeline with different prepare are not supported yet", hint);
-    }
 }
 
 #[cfg(test)]

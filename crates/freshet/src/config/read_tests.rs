@@ -211,12 +211,9 @@ fn several_sinks() {
         &format!("{SHOP}{}", second.replace("lake", "warehouse")),
         &["line 7, sinks: Two sinks are named warehouse [A sink's name is the key of its checkpoint]"],
     );
-    check(
-        &format!("{SHOP}{}", second.replace(" }", ", prepare: truncate }")),
-        &[
-            "line 7, sinks: Sinks of one pipeline with different prepare are not supported yet [Run them as two pipelines]",
-        ],
-    );
+    let sinks =
+        read(&format!("{SHOP}{}", second.replace(" }", ", prepare: truncate }"))).expect("valid").sinks;
+    assert_eq!((sinks[0].prepare, sinks[1].prepare), (Prepare::Create, Prepare::Truncate));
     check(
         &with("type: postgres", "type: kafka"),
         &["line 8, sinks[0].type: \"kafka\" is not one of postgres"],
