@@ -7,7 +7,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod codec;
+pub mod connect;
 pub mod error;
 pub mod gtid;
 pub mod position;

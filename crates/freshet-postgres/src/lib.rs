@@ -13,8 +13,9 @@ mod session;
 mod sink;
 mod tls;
 
+pub use freshet_core::check::{Finding, Severity};
 pub use options::{
     ConnectOptions, DatePolicy, NulPolicy, Policies, Secret, SinkOptions, TlsMode, UndecodablePolicy,
 };
-pub use sink::check::{Finding, Severity, check, grants, reset};
+pub use sink::check::{check, grants, reset};
 pub use sink::{PRIMARY_KEY_AFTER_LOAD, PostgresSink};

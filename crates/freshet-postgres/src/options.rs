@@ -1,45 +1,9 @@
 //! What the sink needs to know: address, account, TLS, time-outs, and the policies for values without a place.
 //!
-//! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`],
-//! which no formatting shows.
+//! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`].
 
-use std::fmt;
+pub use freshet_core::connect::{Secret, TlsMode};
 use std::path::PathBuf;
-
-/// A password; `Debug` shows nothing of it, not even its length.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The password itself, for the one place that sends it.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// How far a connection is protected, in the words of libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TlsMode {
-    /// No TLS.
-    #[default]
-    Disable,
-    /// TLS or no connection. The certificate's chain is verified only if a CA file is given, its name never:
-    /// without a CA file it protects against listeners only.
-    Require,
-    /// TLS with the certificate's chain and host name verified, against the CA file or the system's roots.
-    VerifyFull,
-}
 
 /// Where the server is and who we are there.
 #[derive(Clone, Debug)]

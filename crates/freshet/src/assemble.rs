@@ -4,7 +4,7 @@
 //! right by `config`.
 
 use crate::config::{
-    Config, Endpoint, InvalidDates, LogConfig, Mode, NulInText, Prepare, SinkConfig, SourceKind, Tls,
+    Config, Endpoint, InvalidDates, LogConfig, Mode, NulInText, Prepare, SinkConfig, SourceKind,
     UndecodableText,
 };
 use freshet_core::sink::PrepareMode;
@@ -82,15 +82,10 @@ pub fn source_options(config: &Config) -> SourceOptions {
 }
 
 fn mysql_connect(endpoint: &Endpoint) -> wire::ConnectOptions {
-    let tls = match endpoint.tls {
-        Tls::Disable => wire::TlsMode::Disable,
-        Tls::Require => wire::TlsMode::Require,
-        Tls::VerifyFull => wire::TlsMode::VerifyFull,
-    };
     wire::ConnectOptions {
         port: endpoint.port,
-        password: endpoint.password.as_ref().map(|secret| wire::Secret::new(secret.expose())),
-        tls,
+        password: endpoint.password.clone(),
+        tls: endpoint.tls,
         tls_ca_file: endpoint.tls_ca_file.clone(),
         ..wire::ConnectOptions::new(&endpoint.host, &endpoint.user)
     }
@@ -116,15 +111,10 @@ pub fn sink_options(config: &Config, sink: &SinkConfig) -> freshet_postgres::Sin
 }
 
 fn postgres_connect(endpoint: &Endpoint, database: &str) -> freshet_postgres::ConnectOptions {
-    let tls = match endpoint.tls {
-        Tls::Disable => freshet_postgres::TlsMode::Disable,
-        Tls::Require => freshet_postgres::TlsMode::Require,
-        Tls::VerifyFull => freshet_postgres::TlsMode::VerifyFull,
-    };
     freshet_postgres::ConnectOptions {
         port: endpoint.port,
-        password: endpoint.password.as_ref().map(|secret| freshet_postgres::Secret::new(secret.expose())),
-        tls,
+        password: endpoint.password.clone(),
+        tls: endpoint.tls,
         tls_ca_file: endpoint.tls_ca_file.clone(),
         ..freshet_postgres::ConnectOptions::new(&endpoint.host, &endpoint.user, database)
     }

@@ -39,24 +39,7 @@ async fn source(config: &Config) -> Vec<Finding> {
     let options = CheckOptions::new(role(config.mode));
     let found =
         freshet_mysql::check::check(&source.connect, source.flavour, &config.selection, &options).await;
-    found.into_iter().map(of_mysql).collect()
-}
-
-fn of_mysql(finding: freshet_mysql::check::Finding) -> Finding {
-    use freshet_mysql::check::Severity as Theirs;
-    let severity = match finding.severity {
-        Theirs::Info => Severity::Info,
-        Theirs::Warning => Severity::Warning,
-        Theirs::Error => Severity::Error,
-    };
-    Finding {
-        severity,
-        place: "source".to_owned(),
-        code: finding.code,
-        subject: finding.subject,
-        message: finding.message,
-        remedy: finding.remedy,
-    }
+    found.into_iter().map(|found| Finding::at("source", found)).collect()
 }
 
 async fn target(config: &Config, sink: &SinkConfig, tables: &[TableInfo]) -> Vec<Finding> {
@@ -66,25 +49,8 @@ async fn target(config: &Config, sink: &SinkConfig, tables: &[TableInfo]) -> Vec
         Err(error) => return vec![of_error(&place, "names-collide", "schemas", &error)],
     };
     match freshet_postgres::check(&assemble::sink_options(config, sink), &plans).await {
-        Ok(findings) => findings.into_iter().map(|finding| of_postgres(&place, finding)).collect(),
+        Ok(findings) => findings.into_iter().map(|found| Finding::at(&place, found)).collect(),
         Err(error) => vec![of_error(&place, "connection", "connection", &error)],
-    }
-}
-
-fn of_postgres(place: &str, finding: freshet_postgres::Finding) -> Finding {
-    use freshet_postgres::Severity as Theirs;
-    let severity = match finding.severity {
-        Theirs::Info => Severity::Info,
-        Theirs::Warning => Severity::Warning,
-        Theirs::Error => Severity::Error,
-    };
-    Finding {
-        severity,
-        place: place.to_owned(),
-        code: finding.code,
-        subject: finding.subject,
-        message: finding.message,
-        remedy: Some(finding.remedy).filter(|remedy| !remedy.is_empty()),
     }
 }
 

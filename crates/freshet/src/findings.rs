@@ -2,35 +2,32 @@
 //! are printed.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use serde::Serialize;
+use freshet_core::check;
+pub use freshet_core::check::Severity;
+use serde::{Serialize, Serializer};
 use std::io::{self, Write};
 
-/// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// It will run, with the stated consequence.
-    Warning,
-    /// It will not run, or would lose something.
-    Error,
-}
-
-impl Severity {
-    fn text(self) -> &'static str {
-        match self {
-            Severity::Info => "info",
-            Severity::Warning => "warning",
-            Severity::Error => "ERROR",
-        }
+fn text(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "ERROR",
     }
 }
 
-/// One finding.
+fn word<S: Serializer>(severity: &Severity, out: S) -> Result<S::Ok, S::Error> {
+    out.serialize_str(match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    })
+}
+
+/// One finding and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Weight.
+    #[serde(serialize_with = "word")]
     pub severity: Severity,
     /// Where: `configuration`, `source`, or `sink NAME`.
     pub place: String,
@@ -42,6 +39,14 @@ pub struct Finding {
     pub message: String,
     /// What to do.
     pub remedy: Option<String>,
+}
+
+impl Finding {
+    /// What a backend found, at its place.
+    pub fn at(place: &str, found: check::Finding) -> Self {
+        let check::Finding { severity, code, subject, message, remedy } = found;
+        Self { severity, place: place.to_owned(), code, subject, message, remedy }
+    }
 }
 
 /// The findings as a table, the worst last, where a terminal ends.
@@ -56,7 +61,7 @@ pub fn print_table(out: &mut impl Write, findings: &[Finding]) -> io::Result<()>
     }
     for finding in sorted {
         let remedy = finding.remedy.as_deref().unwrap_or_default();
-        table.add_row([finding.severity.text(), &finding.place, &finding.subject, &finding.message, remedy]);
+        table.add_row([text(finding.severity), &finding.place, &finding.subject, &finding.message, remedy]);
     }
     writeln!(out, "{table}")?;
     let count = |severity| findings.iter().filter(|f| f.severity == severity).count();

@@ -88,7 +88,7 @@ impl<'a> Cells<'a> {
         let byte = self.state.get(self.column / 4).ok_or_else(|| short("row image"))?;
         let state = (byte >> (self.column % 4 * 2)) & 3;
         self.column += 1;
-        let bytes = match (state, width(*kind)) {
+        let bytes = match (state, kind.width()) {
             (STATE_NULL | STATE_ABSENT, _) => &[],
             (STATE_UNDECODABLE, _) | (_, None) => get_bytes(&mut self.rest)?,
             (_, Some(width)) => take(&mut self.rest, width)?,
@@ -156,25 +156,6 @@ fn value<'a>(kind: CellKind, r: &mut &'a [u8]) -> Result<ValueRef<'a>> {
         CellKind::Enum => ValueRef::Enum(u16::from_le_bytes(array(r)?)),
         CellKind::Set => ValueRef::Set(u64::from_le_bytes(array(r)?)),
     })
-}
-
-/// Bytes of a cell whose length is fixed.
-fn width(kind: CellKind) -> Option<usize> {
-    match kind {
-        CellKind::Bool | CellKind::I8 | CellKind::U8 => Some(1),
-        CellKind::I16 | CellKind::U16 | CellKind::Enum => Some(2),
-        CellKind::I32 | CellKind::U32 | CellKind::F32 | CellKind::Date | CellKind::Fixed4 => Some(4),
-        CellKind::I64
-        | CellKind::U64
-        | CellKind::F64
-        | CellKind::Time
-        | CellKind::DateTime
-        | CellKind::Timestamp
-        | CellKind::Set => Some(8),
-        CellKind::TimeTz => Some(12),
-        CellKind::Interval | CellKind::Fixed16 => Some(16),
-        CellKind::Decimal | CellKind::Text | CellKind::Bytes => None,
-    }
 }
 
 pub(super) fn short(what: &str) -> Error {

@@ -14,34 +14,10 @@ use freshet_core::source::Selects;
 
 use crate::server::{Flavour, ServerFacts};
 use crate::wire::{ConnectOptions, Connection};
+use freshet_core::check::Findings;
 
+pub use freshet_core::check::{Finding, Severity};
 pub use grants::grants;
-
-/// How much a finding weighs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// It will run, and something may go wrong later.
-    Warning,
-    /// It will not run, or would lose something.
-    Error,
-}
-
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Weight.
-    pub severity: Severity,
-    /// A stable word for programs, `binlog-format`.
-    pub code: &'static str,
-    /// What it is about: a setting, a privilege, a table.
-    pub subject: String,
-    /// What was found.
-    pub message: String,
-    /// What to do: the exact statement where there is one.
-    pub remedy: Option<String>,
-}
 
 /// What the account is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,29 +61,6 @@ impl CheckOptions {
     /// A check for this role, with PostgreSQL's names.
     pub fn new(role: Role) -> Self {
         Self { role, name_bytes_max: 63 }
-    }
-}
-
-/// The findings so far.
-#[derive(Debug, Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(
-        &mut self,
-        severity: Severity,
-        code: &'static str,
-        subject: impl Into<String>,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        let remedy = Some(remedy.into()).filter(|remedy| !remedy.is_empty());
-        self.0.push(Finding { severity, code, subject: subject.into(), message: message.into(), remedy });
-    }
-
-    fn add_error(&mut self, code: &'static str, subject: &str, error: &Error) {
-        let remedy = error.hint().unwrap_or("").to_owned();
-        self.add(Severity::Error, code, subject, error.message().to_owned(), remedy);
     }
 }
 

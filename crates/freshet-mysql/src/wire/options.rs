@@ -1,46 +1,9 @@
 //! What a connection needs to know: address, account, TLS and time-outs.
 //!
-//! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`],
-//! which no formatting shows.
+//! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`].
 
-use std::fmt;
+pub use freshet_core::connect::{Secret, TlsMode};
 use std::path::PathBuf;
-
-/// A password; `Debug` shows nothing of it, not even its length.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a password.
-    pub fn new(text: impl Into<String>) -> Self {
-        Secret(text.into())
-    }
-
-    /// The password itself, for the one place that sends it.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// How far a connection is protected, in the words of libpq's `sslmode`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TlsMode {
-    /// No TLS; passwords of `caching_sha2_password` are sent under the server's RSA key, which protects
-    /// against listeners, not against somebody who takes the server's place.
-    #[default]
-    Disable,
-    /// TLS or no connection. The certificate is not verified, unless a CA file is given: then its chain is,
-    /// but not its host name. Without a CA file it protects against listeners only.
-    Require,
-    /// TLS with the certificate's chain and host name verified, against the CA file or the system's roots.
-    VerifyFull,
-}
 
 /// Everything that [`super::Connection::connect`] needs.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use crate::session::{self, Session};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, one, query};
 use crate::sink::ddl;
+use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
 use freshet_core::{Error, ErrorKind, Result, TableName};
 use std::collections::BTreeSet;
@@ -16,59 +17,13 @@ use tokio_postgres::Client;
 /// Connections that a pipeline opens at most beside its loaders.
 const CONNECTIONS_MIN: i64 = 4;
 
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// It will work, with the stated consequence.
-    Warning,
-    /// The pipeline would stop.
-    Error,
-}
-
-/// One finding of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// How bad it is.
-    pub severity: Severity,
-    /// A stable word for it, `target.encoding`.
-    pub code: &'static str,
-    /// What it is about: a table, a setting.
-    pub subject: String,
-    /// What was found.
-    pub message: String,
-    /// What to do.
-    pub remedy: String,
-}
-
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(
-        &mut self,
-        severity: Severity,
-        code: &'static str,
-        subject: impl Into<String>,
-        message: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
-        let (subject, message, remedy) = (subject.into(), message.into(), remedy.into());
-        self.0.push(Finding { severity, code, subject, message, remedy });
-    }
-
-    fn error(&mut self, code: &'static str, subject: impl Into<String>, error: &Error) {
-        self.add(Severity::Error, code, subject, error.message(), error.hint().unwrap_or_default());
-    }
-}
-
 /// Checks the target: everything that can be told without changing it. A server that cannot be reached, or used at
 /// all, is an error of its own.
 pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Finding>> {
     let session = session::open(options).await?;
-    let mut found = Findings(Vec::new());
+    let mut found = Findings::default();
     if let Err(error) = session::refuse_pooler(options, &session).await {
-        found.error("target.pooler", "connection", &error);
+        found.add_error("target.pooler", "connection", &error);
     }
     server(options, &session, &mut found).await?;
     control_schema(options, &session.client, &mut found).await?;
@@ -208,7 +163,7 @@ async fn one_table(
 ) -> Result<()> {
     let subject = plan.target.to_string();
     if let Err(error) = ddl::check_plan(plan) {
-        found.error("target.table", &subject, &error);
+        found.add_error("target.table", &subject, &error);
         return Ok(());
     }
     for line in ddl::not_carried(plan, &options.policies) {

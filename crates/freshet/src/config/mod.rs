@@ -6,15 +6,14 @@
 mod expand;
 mod problem;
 mod read;
-mod secret;
 mod section;
 mod tree;
 pub mod units;
 
 pub use expand::Variables;
+pub use freshet_core::connect::{Secret, TlsMode};
 pub use problem::Problem;
 pub use read::{Refused, load, log_dir};
-pub use secret::Secret;
 pub use section::io_reason;
 
 use freshet_mapping::{Mapping, Selection};
@@ -83,17 +82,6 @@ impl SourceKind {
     }
 }
 
-/// How far a connection is protected, in the words of libpq.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
-    /// Not.
-    Disable,
-    /// Encrypted, the server's identity not verified (its chain is, where a CA file is given).
-    Require,
-    /// Encrypted, chain and host name verified.
-    VerifyFull,
-}
-
 /// A server and an account on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -106,7 +94,7 @@ pub struct Endpoint {
     /// Its password.
     pub password: Option<Secret>,
     /// TLS.
-    pub tls: Tls,
+    pub tls: TlsMode,
     /// Authorities to trust instead of the system's.
     pub tls_ca_file: Option<PathBuf>,
 }

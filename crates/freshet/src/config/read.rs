@@ -7,7 +7,7 @@ use super::tree;
 use super::units::{size_bytes, time_ms};
 use super::{
     Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies, Prepare, SinkConfig,
-    SourceConfig, SourceKind, Tls, UndecodableText, Variables,
+    SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
 };
 use freshet_mapping::{Pattern, Selection};
 use freshet_pipeline::bounds;
@@ -160,23 +160,24 @@ fn endpoint(section: &Section<'_>, port_default: u16) -> Endpoint {
     let port = section.parsed("port", "a port from 1 to 65535", |t| t.parse::<u16>().ok().filter(|p| *p > 0));
     let user = section.text("user");
     let password = section.password();
-    let tls_words = [("disable", Tls::Disable), ("require", Tls::Require), ("verify-full", Tls::VerifyFull)];
-    let tls = section.optional_choice("tls", &tls_words).unwrap_or(Tls::Disable);
+    let tls_words =
+        [("disable", TlsMode::Disable), ("require", TlsMode::Require), ("verify-full", TlsMode::VerifyFull)];
+    let tls = section.optional_choice("tls", &tls_words).unwrap_or(TlsMode::Disable);
     let tls_ca_file = section.optional_path("tls_ca_file");
     match tls {
-        Tls::Disable if tls_ca_file.is_some() => {
+        TlsMode::Disable if tls_ca_file.is_some() => {
             let hint = "Write tls: verify-full, or remove tls_ca_file".to_owned();
             section.invalid("tls_ca_file", "Has no effect with tls: disable", Some(hint));
         }
-        Tls::Disable if !is_local(&host) => {
+        TlsMode::Disable if !is_local(&host) => {
             let message = "Passwords and rows cross the network unprotected";
             section.unwise("tls", message, "Write tls: verify-full");
         }
-        Tls::Require if tls_ca_file.is_none() => {
+        TlsMode::Require if tls_ca_file.is_none() => {
             let message = "The server's certificate is not verified";
             section.unwise("tls", message, "Write tls: verify-full");
         }
-        Tls::Disable | Tls::Require | Tls::VerifyFull => {}
+        TlsMode::Disable | TlsMode::Require | TlsMode::VerifyFull => {}
     }
     Endpoint { host, port: port.unwrap_or(port_default), user, password, tls, tls_ca_file }
 }

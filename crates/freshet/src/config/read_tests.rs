@@ -81,7 +81,7 @@ fn every_key_is_read() {
     let config = read(&yaml).expect("valid");
     let source = &config.source;
     assert_eq!((source.server_id, source.heartbeat_ms, source.endpoint.port), (Some(17), Some(2000), 3307));
-    assert_eq!(source.endpoint.tls, Tls::VerifyFull);
+    assert_eq!(source.endpoint.tls, TlsMode::VerifyFull);
     assert_eq!(source.endpoint.tls_ca_file.as_deref(), Some(Path::new("/etc/freshet/ca.pem")));
     assert_eq!((config.log.bytes_max, config.log.retain_ms), (512 << 20, 300_000));
     let sink = &config.sinks[0];

@@ -1,9 +1,9 @@
 //! One map of the file while it is being read: hands out its keys, collects every problem, and in the end knows
 //! which keys nobody asked for.
 
+use super::Secret;
 use super::expand::{self, Expanded, Variables};
 use super::problem::{Problem, closest};
-use super::secret::Secret;
 use super::tree::{Entry, Node, Value};
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
