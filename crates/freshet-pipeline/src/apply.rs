@@ -6,7 +6,7 @@
 
 use crate::bounds::{REPLAYS_MAX, WINDOW_BYTES_MAX, WINDOW_ROWS_MAX};
 use crate::net::{Rigour, Tables, WindowBuilder};
-use crate::retry::{passed_high, reached, stopped};
+use crate::retry::{covers, passed_high, reached, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::log::{Log, LogReader, Record};
 use freshet_core::position::TxnId;
@@ -185,7 +185,7 @@ impl Applier<'_> {
     /// Adds to a window's end what the sink held before; ends the skipping where the log has reached it.
     fn join_skipped(&mut self, end: Option<&mut Mark>) -> Result<()> {
         let (Some(had), Some(end)) = (&self.skip, end) else { return Ok(()) };
-        if reached(&end.position, had) {
+        if covers(&end.position, had) {
             self.skip = None;
             return Ok(());
         }

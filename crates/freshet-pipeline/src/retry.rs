@@ -67,6 +67,15 @@ pub fn passed_high(position: &Position, high: &Position) -> bool {
     }
 }
 
+/// Whether a log that is at `position` brings nothing more of what a sink holds, `had`. Where there are GTIDs only they
+/// decide: after a fail-over `had` is a place of the new server with a set of which parts are still to come from it.
+pub fn covers(position: &Position, had: &Position) -> bool {
+    match (position, had) {
+        (Position::Binlog(p), Position::Binlog(h)) if has_gtids(had) => h.gtids.is_subset(&p.gtids),
+        (Position::Binlog(_), _) | (Position::Wal(_), _) => reached(position, had),
+    }
+}
+
 fn has_gtids(position: &Position) -> bool {
     match position {
         Position::Binlog(p) => match &p.gtids {
@@ -92,6 +101,25 @@ mod tests {
         assert!(reached(&before, &high) && !passed_high(&before, &high));
         let elsewhere = at("binlog;other;c.000009;4;mysql;3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6");
         assert!(passed_high(&elsewhere, &high));
+    }
+
+    #[test]
+    fn p19_what_a_sink_had_before_a_fail_over_is_told_by_gtid() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let log = at(&format!("binlog;new;b.000002;50;mysql;{uuid}:1-5"));
+        let had = log.joined(&at(&format!("binlog;old;a.000009;900;mysql;{uuid}:1-9"))).expect("one history");
+        assert_eq!(had, at(&format!("binlog;new;b.000002;50;mysql;{uuid}:1-9")));
+        assert!(reached(&log, &had) && !covers(&log, &had), "its place is reached, its set is not");
+        let later = at(&format!("binlog;new;b.000002;90;mysql;{uuid}:1-8"));
+        assert!(
+            !covers(&later, &had)
+                && later.joined(&had) == Some(at(&format!("binlog;new;b.000002;90;mysql;{uuid}:1-9")))
+        );
+        assert!(covers(&at(&format!("binlog;new;b.000002;99;mysql;{uuid}:1-9")), &had));
+        assert!(
+            covers(&at("binlog;s;b.000002;9;mysql;"), &at("binlog;s;b.000001;99;mysql;")),
+            "without GTIDs by place"
+        );
     }
 
     #[test]

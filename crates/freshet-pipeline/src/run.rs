@@ -5,7 +5,7 @@ use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
 use crate::load::{Loaded, Loader, open_view};
-use crate::retry::{Backoff, pause_or_stop, reached, stopped};
+use crate::retry::{Backoff, covers, pause_or_stop, reached, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
@@ -529,7 +529,7 @@ impl SinkTask {
         let had = identity::inherited(&bounds.inherited, &self.name);
         match known {
             Some(known) if identity::is_on(&mark.position, &known, had) => {
-                Ok((!reached(&known, &mark.position)).then(|| mark.position.clone()))
+                Ok((!covers(&known, &mark.position)).then(|| mark.position.clone()))
             }
             Some(_) | None => Err(Error::resync(format!(
                 "The checkpoint of sink {} is no mark of the log any more",
