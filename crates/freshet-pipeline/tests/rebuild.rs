@@ -34,6 +34,29 @@ impl House {
         Self { db, store: MemoryLogStore::new(), targets }
     }
 
+    /// Two targets, of which the first holds ten rows and the second five.
+    async fn with_one_behind() -> Self {
+        let house = Self::new(2);
+        house.insert(0..5);
+        house.catch_up().await;
+        let behind = house.targets[1].backup();
+        house.insert(5..10);
+        house.catch_up().await;
+        house.targets[1].restore(&behind);
+        house
+    }
+
+    /// The log is gone; a process begins another one, moves both targets to it, reads nothing and dies.
+    async fn lose_the_log_and_die_after_the_rebuild(&self) {
+        self.store.delete();
+        let before = self.log_id(1);
+        self.db.fail_reads(u32::MAX);
+        let (_stop, task) = self.start(false);
+        wait_for("the rebuild", || self.log_id(0) != before && self.log_id(1) == self.log_id(0)).await;
+        task.abort();
+        let _ = task.await;
+    }
+
     fn insert(&self, rows: std::ops::Range<i64>) {
         for n in rows {
             self.db.commit(vec![(notes(), MemoryChange::Insert(vec![Some(n), Some(n)]))]);
@@ -115,21 +138,9 @@ async fn t10_a_target_restored_to_an_inherited_checkpoint_after_a_trim_loses_not
 /// what it had.
 #[tokio::test(flavor = "multi_thread")]
 async fn p13_a_log_lost_twice_doubles_nothing_on_a_target_that_was_ahead() {
-    let house = House::new(2);
-    house.insert(0..5);
-    house.catch_up().await;
-    let behind = house.targets[1].backup();
-    house.insert(5..10);
-    house.catch_up().await;
-    house.targets[1].restore(&behind);
+    let house = House::with_one_behind().await;
     for _ in 0..2 {
-        house.store.delete();
-        let before = house.log_id(1);
-        house.db.fail_reads(u32::MAX);
-        let (_stop, task) = house.start(false);
-        wait_for("the rebuild", || house.log_id(0) != before && house.log_id(1) == house.log_id(0)).await;
-        task.abort();
-        let _ = task.await;
+        house.lose_the_log_and_die_after_the_rebuild().await;
     }
     house.db.fail_reads(0);
     house.catch_up().await;
@@ -139,20 +150,8 @@ async fn p13_a_log_lost_twice_doubles_nothing_on_a_target_that_was_ahead() {
 /// P13: the same, without a second loss of the log: the first process dies after both targets followed the new log.
 #[tokio::test(flavor = "multi_thread")]
 async fn p13_a_process_that_dies_after_a_rebuild_doubles_nothing() {
-    let house = House::new(2);
-    house.insert(0..5);
-    house.catch_up().await;
-    let behind = house.targets[1].backup();
-    house.insert(5..10);
-    house.catch_up().await;
-    house.targets[1].restore(&behind);
-    house.store.delete();
-    let before = house.log_id(1);
-    house.db.fail_reads(u32::MAX);
-    let (_stop, task) = house.start(false);
-    wait_for("the rebuild", || house.log_id(0) != before && house.log_id(1) == house.log_id(0)).await;
-    task.abort();
-    let _ = task.await;
+    let house = House::with_one_behind().await;
+    house.lose_the_log_and_die_after_the_rebuild().await;
     house.db.fail_reads(0);
     house.catch_up().await;
     house.assert_equal();

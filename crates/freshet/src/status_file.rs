@@ -20,6 +20,8 @@ pub const VERSION: u32 = 1;
 pub const INTERVAL_MS: u64 = 1_000;
 /// How long a starting process waits for the lock: `freshet status` holds it for a moment.
 const LOCK_WAIT_MS_MAX: u64 = 1_000;
+/// Pause between two tries of it.
+const LOCK_RETRY_MS: u64 = 20;
 
 const FILE_NAME: &str = "status.json";
 const LOCK_NAME: &str = "status.lock";
@@ -347,7 +349,7 @@ impl Writer {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { dir: dir.to_owned(), _lock: lock }),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20));
+                    std::thread::sleep(Duration::from_millis(LOCK_RETRY_MS));
                 }
                 Err(TryLockError::WouldBlock) => return Err(already_running(dir)),
                 Err(TryLockError::Error(e)) => return Err(cannot(&e)),

@@ -2,8 +2,8 @@
 //!
 //! Numbers are JSON numbers where JSON's grammar holds them exactly: every integer, and floats in their shortest
 //! form. What has no exact JSON is a string (decimals, dates, times, infinities) or an object that names its form:
-//! `{"hex": ...}` for bytes, `{"undecodable": ...}` for stored bytes that are no text of their character set. A
-//! column that the image leaves out is left out. docs/operations.md has the table.
+//! `{"hex": ...}` for bytes, `{"undecodable": ...}` for a cell of text that does not all decode (its bytes, with those
+//! that do not marked). A column that the image leaves out is left out. docs/operations.md has the table.
 
 use freshet_core::temporal::{Interval, Time};
 use freshet_core::{DataType, Error, Result, RowRef, ValueRef};
