@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use freshet_core::codec::{Batch, BatchBuilder, EventRef, RowRef};
-use freshet_core::position::{BinlogPosition, FilePos};
+use freshet_core::position::{BinlogPosition, FilePos, GtidSet};
 use freshet_core::schema::{Column, SchemaMap, TableName, TableSchema};
 use freshet_core::source::Selects;
 use freshet_core::types::DataType;
@@ -32,7 +32,8 @@ impl Selects for All {
     }
 }
 
-/// A stream of events one behind the other, as in a file without its magic; the first byte's lowest bit is the server.
+/// A stream of events one behind the other, as in a file without its magic; the first byte's lowest bit is the server,
+/// and the next whether a MySQL has GTIDs.
 /// Their lengths are corrected, so that mutations reach what is behind the header.
 pub fn events(data: &[u8]) {
     let Some((first, mut rest)) = data.split_first() else { return };
@@ -40,7 +41,8 @@ pub fn events(data: &[u8]) {
     let options = DecodeOptions { batch_bytes_max: 512, ..DecodeOptions::default() };
     let mut decoder = Decoder::new(flavour, Arc::new(All), options);
     let file = FilePos { file: "b.000001".into(), pos: 4 };
-    decoder.start(BinlogPosition { server: "s".into(), file, gtids: flavour.empty_gtids() });
+    let gtids = if first & 3 == 2 { GtidSet::Places } else { flavour.empty_gtids() };
+    decoder.start(BinlogPosition { server: "s".into(), file, gtids });
     let (mut batch, mut schemas) = (BatchBuilder::new(), SchemaMap::default());
     while let Some(length) = rest.get(9..13) {
         let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]) as usize;

@@ -50,8 +50,9 @@ pub enum ReadOutcome {
 pub trait Source: Send {
     /// Connects (again), checks that this is the same history as `start`'s, and begins right after it. Called
     /// before the first read and after every error of kind `Unavailable`. `Resync` if the history after `start`
-    /// is gone, or if the server does not have all of `start`.
-    async fn open(&mut self, start: &Position) -> Result<()>;
+    /// is gone, or if the server does not have all of `start` and of every one of `held`: what targets hold that are
+    /// ahead of `start` (P22).
+    async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()>;
 
     /// Appends events to `batch`; see the trait's third guarantee.
     async fn read(&mut self, batch: &mut BatchBuilder) -> Result<ReadOutcome>;

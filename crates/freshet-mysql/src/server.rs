@@ -4,6 +4,10 @@
 //! what file positions are compared under: MySQL's `server_uuid`, MariaDB's `server_uid`, and before MariaDB
 //! 10.11.9 (which has none) `id:SERVER_ID/BASENAME`. MariaDB computes its `server_uid` from the machine and the
 //! port, so it survives a new data directory: equal identities do not prove equal histories, the GTIDs decide.
+//!
+//! A position of a MySQL whose `gtid_mode` is not ON is a place and no set, whatever `gtid_executed` holds from
+//! before: the transactions without a GTID are in no set. The mode can change at any time, so it is read together
+//! with the set (`ServerFacts::executed_gtids`, the one place where it is decided).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -102,11 +106,21 @@ impl ServerFacts {
         self.variable(name).is_some_and(|value| value.eq_ignore_ascii_case("ON") || value == "1")
     }
 
-    /// Whether every transaction has a GTID, so that a set alone names a place.
+    /// Whether every transaction has a GTID, so that a set alone names a place: when the facts were read.
     pub fn has_gtids(&self) -> bool {
         match self.flavour {
-            Flavour::Mysql => self.variable("gtid_mode").is_some_and(|mode| mode.eq_ignore_ascii_case("ON")),
+            Flavour::Mysql => self.variable("gtid_mode").is_some_and(gives_gtids),
             Flavour::Mariadb => true,
+        }
+    }
+
+    /// MySQL only: what was executed by now, as positions hold it: the set, or [`GtidSet::Places`] if `gtid_mode` is
+    /// not ON at this moment.
+    pub(crate) async fn executed_gtids(&self, connection: &mut Connection) -> Result<GtidSet> {
+        let rows = connection.query("SELECT @@GLOBAL.gtid_mode, @@GLOBAL.gtid_executed").await?;
+        match rows.first(0) {
+            Some(mode) if gives_gtids(mode) => self.flavour.parse_gtids(rows.first(1).unwrap_or("")),
+            Some(_) | None => Ok(GtidSet::Places),
         }
     }
 
@@ -133,8 +147,7 @@ impl ServerFacts {
     }
 
     async fn mysql_position(&self, connection: &mut Connection) -> Result<BinlogPosition> {
-        let gtids = connection.query("SELECT @@GLOBAL.gtid_executed").await?;
-        let gtids = self.flavour.parse_gtids(gtids.first(0).unwrap_or(""))?;
+        let gtids = self.executed_gtids(connection).await?;
         let file = self.end_of_binlog(connection).await?;
         Ok(BinlogPosition { server: self.identity.clone(), file, gtids })
     }
@@ -182,6 +195,11 @@ impl ServerFacts {
         let rows = connection.query("SHOW BINARY LOGS").await?;
         Ok(files_of(&rows))
     }
+}
+
+/// Whether MySQL under this `gtid_mode` gives every new transaction a GTID and lets none without one in.
+fn gives_gtids(mode: &str) -> bool {
+    mode.eq_ignore_ascii_case("ON")
 }
 
 /// File names and sizes of a `SHOW BINARY LOGS`.

@@ -175,7 +175,7 @@ async fn least_grants_are_enough_and_none_is_too_many() {
                 let source = SourceOptions::new(options.clone(), flavour(server));
                 let mut source = BinlogSource::new(source, Arc::new(Database("least")));
                 let tip = source.tip().await.unwrap();
-                source.open(&tip).await.unwrap();
+                source.open(&tip, &[]).await.unwrap();
             }
             each_grant_is_missed(server, user, role, &statements[1]).await;
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use freshet_core::codec::{BatchBuilder, EventRef};
 use freshet_core::error::{Error, ErrorKind};
-use freshet_core::position::{BinlogPosition, FilePos};
+use freshet_core::position::{BinlogPosition, FilePos, GtidSet};
 use freshet_core::schema::TableName;
 use freshet_core::source::Selects;
 use freshet_mysql::decode::{DecodeError, DecodeOptions, Decoder, Flavour, Step};
@@ -113,10 +113,19 @@ struct Session {
 }
 
 impl Session {
+    /// A MySQL without GTIDs.
     fn new(flavour: Flavour) -> Self {
+        let gtids = match flavour {
+            Flavour::Mysql => GtidSet::Places,
+            Flavour::Mariadb => flavour.empty_gtids(),
+        };
+        Self::after(flavour, gtids)
+    }
+
+    fn after(flavour: Flavour, gtids: GtidSet) -> Self {
         let mut decoder = Decoder::new(flavour, Arc::new(Shop), DecodeOptions::default());
         let file = FilePos { file: "b.000001".into(), pos: 4 };
-        decoder.start(BinlogPosition { server: "s".into(), file, gtids: flavour.empty_gtids() });
+        decoder.start(BinlogPosition { server: "s".into(), file, gtids });
         let mut session = Self { decoder, batch: BatchBuilder::new() };
         session.feed(&rotate("b.000001", 4, 0)).unwrap();
         session.feed(&format(flavour, 0, 0)).unwrap();
@@ -219,6 +228,30 @@ fn p13_p15_position() {
     assert_eq!(s.position(), "binlog;s;b.000002;4;mariadb;0-7-6");
     assert_eq!(s.outline(), "");
     assert!(matches!(s.feed(&rotate("b.000001", 4, 0)), Err(DecodeError::Broken { .. })), "P16");
+}
+
+/// P13: a transaction without a GTID is never added to a set, whichever event begins it, and moves a place.
+#[test]
+fn p13_a_transaction_without_a_gtid_stops_a_session_of_a_set() {
+    let anonymous = event(34, 200, 0, &[0; 42]);
+    for begin in [&anonymous, &query(200, "", "BEGIN"), &query(200, "shop", "CREATE TABLE t (a INT)")] {
+        let mut s = Session::after(Flavour::Mysql, Flavour::Mysql.empty_gtids());
+        let before = s.position();
+        let error = s.feed(begin).unwrap_err();
+        assert!(matches!(&error, DecodeError::WithoutGtid { place } if place == "b.000001:200"), "{error}");
+        let error = Error::from(error);
+        assert!(error.kind() == &ErrorKind::Resync && error.hint().is_some(), "{error}");
+        assert!(error.message().contains("GTIDs were switched off"), "{error}");
+        assert_eq!((s.outline(), s.position()), (String::new(), before));
+    }
+    let mut s = Session::new(Flavour::Mysql);
+    s.feed(&anonymous).unwrap();
+    s.feed(&query(300, "shop", "CREATE TABLE t (a INT)")).unwrap();
+    assert_eq!(s.position(), "binlog;s;b.000001;300;places;");
+    // With a GTID: by place all the same.
+    s.feed(&event(33, 400, 0, &[&[0; 17][..], &7u64.to_le_bytes()].concat())).unwrap();
+    s.feed(&query(500, "shop", "CREATE TABLE u (a INT)")).unwrap();
+    assert_eq!(s.position(), "binlog;s;b.000001;500;places;");
 }
 
 /// P16: a stream that goes back within its file, by whatever ROTATE, is out of order and stops.

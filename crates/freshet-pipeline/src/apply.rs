@@ -5,15 +5,13 @@
 //! error names one row; a transaction larger than a window is applied in parts of one target transaction.
 
 use crate::bounds::{REPLAYS_MAX, WINDOW_BYTES_MAX, WINDOW_ROWS_MAX};
-use crate::net::{Rigour, Tables, WindowBuilder};
-use crate::retry::{covers, passed_high, reached, stopped};
+use crate::net::{Held, Rigour, Tables, WindowBuilder};
+use crate::retry::{passed_high, reached, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::log::{Log, LogReader, Record};
-use freshet_core::position::TxnId;
 use freshet_core::sink::{Applied, Sink, TablePlan};
 use freshet_core::window::Counts;
 use freshet_core::{Error, ErrorKind, Mark, Offset, Position, Result, TableName};
-use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -36,13 +34,11 @@ pub struct Applier<'a> {
     pub log: &'a Arc<dyn Log>,
     /// Tables.
     pub plans: &'a [TablePlan],
-    /// For tables without a key: what they were loaded with.
-    pub holds: HashMap<TableName, Position>,
     /// F_high while the tables are not consistent yet.
     pub high: Option<Position>,
-    /// What the sink holds beyond its place on the log: a rebuilt log begins before it. Transactions in it are
-    /// skipped, and until the log has reached it the checkpoint goes on saying that they are there.
-    pub skip: Option<Position>,
+    /// What the target holds beyond its place on the log. It is left out, and until the log has passed what a sink
+    /// skips the checkpoint goes on saying that it is there.
+    pub held: Held,
     /// Where to stop; `None` inside while it is not known yet.
     pub goal: watch::Receiver<Option<Position>>,
     /// Told the first offset not applied.
@@ -67,8 +63,7 @@ struct Progress {
     durable: Mark,
     /// A window is under way at the sink: the mark it ends at, `None` for a part.
     in_flight: Option<Option<Mark>>,
-    /// The transaction of which parts were applied, uncommitted.
-    open: Option<TxnId>,
+    /// Parts of a transaction were applied, uncommitted.
     in_parts: bool,
 }
 
@@ -82,7 +77,7 @@ impl Applier<'_> {
     /// Applies from `from`, the checkpoint's mark, until the goal or a stop. On `Reorder` the caller takes the
     /// sink over and calls again; the windows up to the failed one then go in order.
     pub async fn run(&mut self, from: Mark) -> Result<Ended> {
-        let tables = Tables::new(self.plans, &self.holds);
+        let tables = Tables::new(self.plans);
         let reader = self.log.reader(from.next).await?;
         let mut at = Progress {
             reader,
@@ -90,7 +85,6 @@ impl Applier<'_> {
             next: from.next,
             durable: from,
             in_flight: None,
-            open: None,
             in_parts: false,
         };
         self.report(&at.durable);
@@ -139,27 +133,17 @@ impl Applier<'_> {
     /// Gathers a window that starts with `first` and hands it to the sink.
     async fn window(&mut self, tables: &Tables, at: &mut Progress, first: Record) -> Result<()> {
         let rigour = self.rigour(&at.durable);
-        let skip = self.skip.take();
-        let mut builder = WindowBuilder::new(tables, rigour, skip.as_ref()).inside(at.open.take())?;
         let ordered = first.offset < *self.ordered_before;
         let mut whole = first.position.is_some();
         let mut next = first.next;
-        let added = builder.add(first);
-        let gathered = match added {
-            Ok(()) => self.gather(&mut builder, at, &mut whole, &mut next).await,
-            Err(e) => Err(e),
-        };
-        let open = builder.open_transaction().cloned();
-        let window = match gathered {
-            Ok(()) => builder.finish(ordered),
-            Err(e) => Err(e),
-        };
-        self.skip = skip;
-        let (mut window, by_table) = window?;
-        self.join_skipped(window.end.as_mut())?;
+        let mut builder = WindowBuilder::new(tables, rigour, &mut self.held);
+        builder.look_ahead(&first, self.log).await?;
+        builder.add(first)?;
+        gather(&mut builder, self.log, at, &mut whole, &mut next).await?;
+        let (mut window, by_table) = builder.finish(ordered)?;
+        self.held.join(window.end.as_mut())?;
         let (counts, commit_us) = (window.changes, window.commit_us);
         at.next = next;
-        at.open = open;
         at.in_parts = !whole;
         let end = window.end.clone();
         let applied = self.sink.apply(window).await?;
@@ -178,44 +162,6 @@ impl Applier<'_> {
         }
         if rigour == Rigour::Idempotent && whole {
             self.settle(at).await?;
-        }
-        Ok(())
-    }
-
-    /// Adds to a window's end what the sink held before; ends the skipping where the log has reached it.
-    fn join_skipped(&mut self, end: Option<&mut Mark>) -> Result<()> {
-        let (Some(had), Some(end)) = (&self.skip, end) else { return Ok(()) };
-        if covers(&end.position, had) {
-            self.skip = None;
-            return Ok(());
-        }
-        let other_history = || Error::resync(format!("Sink {} follows another source's history", self.name));
-        end.position = end.position.joined(had).ok_or_else(other_history)?;
-        Ok(())
-    }
-
-    /// Adds what is durable already, whole transactions only, up to the window's bounds.
-    async fn gather(
-        &mut self,
-        builder: &mut WindowBuilder<'_>,
-        at: &mut Progress,
-        whole: &mut bool,
-        next: &mut Offset,
-    ) -> Result<()> {
-        while builder.rows() < WINDOW_ROWS_MAX && builder.bytes() < WINDOW_BYTES_MAX {
-            let Some(record) = at.reader.try_next().await? else { break };
-            if *whole && record.position.is_none() {
-                // A transaction in parts has a window, and more than one, of its own.
-                at.ahead = Some(record);
-                break;
-            }
-            let was_open = !*whole;
-            *whole = record.position.is_some();
-            *next = record.next;
-            builder.add(record)?;
-            if was_open && *whole {
-                break;
-            }
         }
         Ok(())
     }
@@ -309,6 +255,33 @@ impl Applier<'_> {
             }
         });
     }
+}
+
+/// Adds what is durable already, whole transactions only, up to the window's bounds.
+async fn gather(
+    builder: &mut WindowBuilder<'_>,
+    log: &Arc<dyn Log>,
+    at: &mut Progress,
+    whole: &mut bool,
+    next: &mut Offset,
+) -> Result<()> {
+    while builder.rows() < WINDOW_ROWS_MAX && builder.bytes() < WINDOW_BYTES_MAX {
+        let Some(record) = at.reader.try_next().await? else { break };
+        if *whole && record.position.is_none() {
+            // A transaction in parts has a window, and more than one, of its own.
+            at.ahead = Some(record);
+            break;
+        }
+        let was_open = !*whole;
+        *whole = record.position.is_some();
+        *next = record.next;
+        builder.look_ahead(&record, log).await?;
+        builder.add(record)?;
+        if was_open && *whole {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn add(to: &mut Counts, more: Counts) {

@@ -8,7 +8,6 @@
 //! A checkpoint's position always says what the target holds, also after a rebuild that begins before it: such a
 //! sink stands at the log's first offset with its own position, and skips what is in it (decision 0006).
 
-use crate::retry::reached;
 use freshet_core::log::Inherited;
 use freshet_core::{Checkpoint, Error, LogId, Mark, Position, Result};
 
@@ -89,7 +88,7 @@ fn start_on(log: &LogView, sink: &SinkView) -> Option<SinkStart> {
     let interrupted = had.is_some_and(|had| {
         had.log_id == checkpoint.log_id
             && had.mark == checkpoint.mark
-            && reached(position, &log.trimmed.position)
+            && position.covers(&log.trimmed.position)
     });
     // What was trimmed since is not in the log: a target that came back from before it has to be rebuilt for.
     interrupted.then(|| rebased(&log.trimmed, position)).flatten().map(SinkStart::Rebase)
@@ -103,7 +102,8 @@ pub fn inherited<'a>(inherited: &'a [Inherited], sink: &str) -> Option<&'a Check
 /// Whether a checkpoint's position is that of the log's mark at its offset, or what a sink holds there that had
 /// more than the log's first mark when the log was begun.
 pub fn is_on(position: &Position, mark: &Position, had: Option<&Checkpoint>) -> bool {
-    position == mark || had.and_then(|had| mark.joined(&had.mark.position)).as_ref() == Some(position)
+    position == mark
+        || had.and_then(|had| mark.joined(&had.mark.position)).is_some_and(|both| both.agrees(position))
 }
 
 /// Where a sink that holds `position` stands on a log that goes on from `mark`.
@@ -243,6 +243,50 @@ mod tests {
                 on,
                 "mark {at}, position {position}"
             );
+        }
+    }
+
+    fn at(text: &str) -> Position {
+        text.parse().expect("a position")
+    }
+
+    /// P19: also when the source failed over and back while the sink skipped.
+    #[test]
+    fn p19_a_skipping_sink_is_on_its_log_after_a_fail_over_and_back() {
+        let had = Checkpoint {
+            epoch: SinkEpoch(1),
+            log_id: OLD,
+            mark: Mark { next: Offset(7), position: at("binlog;s1;a.000009;900;mariadb;0-1-10") },
+        };
+        let second = at("binlog;s2;b.000001;300;mariadb;0-1-6");
+        let held = second.joined(&had.mark.position).expect("one history");
+        assert!(is_on(&held, &second, Some(&had)));
+        // A session that was begun there, and a window of the first server again.
+        let back = at("binlog;s1;a.000009;700;mariadb;0-1-7");
+        let held = back.joined(&held).expect("one history");
+        assert!(is_on(&held, &back, Some(&had)), "{held} at {back}");
+        assert!(!is_on(&at("binlog;;;0;mariadb;0-1-9"), &back, Some(&had)));
+        assert!(!is_on(&at("binlog;s1;a.000009;800;mariadb;0-1-10"), &back, Some(&had)));
+    }
+
+    /// P19: the place of a sink that skipped on another server is not the place of its set, so a rebuild begins at none.
+    #[test]
+    fn p19_a_rebuild_after_a_fail_over_begins_at_no_place_of_another_set() {
+        let ahead = at("binlog;s2;b.000001;600;mariadb;0-1-6")
+            .joined(&at("binlog;s1;a.000009;900;mariadb;0-1-10"))
+            .expect("one history");
+        let view = |position: &Position| {
+            sink("a", checkpoint(OLD, Mark { next: Offset(7), position: position.clone() }), None)
+        };
+        let behind = at("binlog;s2;b.000001;700;mariadb;0-1-7");
+        for (sinks, expect) in [
+            (vec![view(&ahead), view(&behind)], "binlog;;;0;mariadb;0-1-7"),
+            (vec![view(&ahead)], "binlog;;;0;mariadb;0-1-10"),
+        ] {
+            match decide(None, &sinks).expect("decides") {
+                Decision::Rebuild { start, .. } => assert_eq!(start, at(expect)),
+                other => panic!("{other:?}"),
+            }
         }
     }
 

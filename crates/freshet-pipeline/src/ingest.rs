@@ -33,6 +33,8 @@ pub struct Ingest {
     batch: BatchBuilder,
     /// Place after the last commit that was appended.
     appended: Position,
+    /// What targets hold that are ahead of that: the source must have it, whichever server answers (P22).
+    held: Vec<Position>,
     /// Place that the source has reached without anything to append.
     idle: Option<Position>,
     last_append: Instant,
@@ -46,9 +48,10 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// An ingest that goes on after `from`, the log's durable position.
+    /// An ingest that goes on after the log's durable position; `held` is what the targets hold.
     pub fn new(
         source: Box<dyn Source>,
+        held: Vec<Position>,
         writer: Box<dyn LogWriter>,
         tip: watch::Sender<Option<Position>>,
         status: Arc<Status>,
@@ -64,6 +67,7 @@ impl Ingest {
             durable,
             batch: BatchBuilder::new(),
             appended,
+            held,
             idle: None,
             last_append: Instant::now(),
             open_parts: false,
@@ -206,11 +210,12 @@ impl Ingest {
     }
 
     async fn open(&mut self) -> Result<bool> {
+        self.held.retain(|held| !self.appended.covers(held));
         loop {
             let opened = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(false),
-                opened = self.source.open(&self.appended) => opened,
+                opened = self.source.open(&self.appended, &self.held) => opened,
             };
             match opened {
                 Ok(()) => {

@@ -4,7 +4,7 @@
 //! the others under a new view, and moves F_high up; F_low stays the checkpoint's.
 
 use crate::bounds::LOAD_BATCH_BYTES_TARGET;
-use crate::retry::{Backoff, pause_or_stop, reached, stopped};
+use crate::retry::{Backoff, pause_or_stop, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::codec::BatchBuilder;
 use freshet_core::sink::{ChunkLoader, ChunkState, PrepareMode, Sink, TablePhase, TablePlan, TableState};
@@ -62,7 +62,7 @@ pub async fn open_view(
             view = tables.view(selection, readers) => view?,
         };
         match at_least {
-            Some(place) if !reached(&view.low, place) => {
+            Some(place) if !view.low.covers(place) => {
                 tracing::warn!("The view does not show all of F_low yet, opening another");
                 drop(view);
                 if pause_or_stop(backoff.pause(), stop).await {

@@ -5,13 +5,14 @@ use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
 use crate::load::{Loaded, Loader, open_view};
-use crate::retry::{Backoff, covers, pause_or_stop, reached, stopped};
+use crate::net::Held;
+use crate::retry::{Backoff, pause_or_stop, reached, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
 use freshet_core::source::Source;
 use freshet_core::table::{TableReader, View};
-use freshet_core::{Checkpoint, Error, ErrorKind, LogId, Mark, Offset, Position, Result};
+use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result};
 use freshet_mapping::{Mapping, Selection};
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,7 +120,7 @@ async fn run_inner(
     for part in &sinks {
         status.sink(&part.name, |s| s.phase = Phase::Starting);
     }
-    let (log, first_view) = loop {
+    let Established { log, held, first_view } = loop {
         let mut establish = Establish {
             store: store.as_ref(),
             source: source.as_mut(),
@@ -146,7 +147,7 @@ async fn run_inner(
     let (tip_sender, tip) = watch::channel(None);
     let writer = log.writer().await?;
     let (done, ingest_stop) = watch::channel(false);
-    let ingest = Ingest::new(source, writer, tip_sender, status.clone(), ingest_stop);
+    let ingest = Ingest::new(source, held, writer, tip_sender, status.clone(), ingest_stop);
     let shared = Arc::new(Shared {
         log,
         tables: Mutex::new(tables),
@@ -220,8 +221,14 @@ struct Establish<'a> {
     stop: watch::Receiver<bool>,
 }
 
-/// The log that every sink stands on, and the view that fixed F_low if the log was begun just now.
-type Established = (Arc<dyn Log>, Option<View>);
+/// The log that every sink stands on.
+struct Established {
+    log: Arc<dyn Log>,
+    /// What the sinks hold, which may be ahead of the log.
+    held: Vec<Position>,
+    /// The view that fixed F_low, if the log was begun just now.
+    first_view: Option<View>,
+}
 
 impl Establish<'_> {
     /// Takes every sink over and puts its checkpoint on a mark of the log; `None` on a stop. After an error it can
@@ -243,6 +250,7 @@ impl Establish<'_> {
             }
             Decision::Keep(starts) => {
                 let log = log.ok_or_else(|| Error::internal("A log that is kept is there"))?;
+                let held = positions(views);
                 for (part, start) in sinks.iter_mut().zip(starts) {
                     match start {
                         SinkStart::GoOn => {}
@@ -250,17 +258,16 @@ impl Establish<'_> {
                         SinkStart::Rebase(mark) => part.sink.rebase(log.bounds().id, &mark).await?,
                     }
                 }
-                Ok(Some((log, None)))
+                Ok(Some(Established { log, held, first_view: None }))
             }
             Decision::Rebuild { start, inherited } => {
                 tracing::warn!(position = %start, "The log is not the one that the targets followed; beginning a new one where they stand");
                 drop(log);
-                self.check_history(&inherited).await?;
                 let log = self.store.create(&start, &inherited).await?;
                 for part in sinks.iter_mut() {
                     rebase(part, &log, &inherited).await?;
                 }
-                Ok(Some((log, None)))
+                Ok(Some(Established { log, held: positions(views), first_view: None }))
             }
         }
     }
@@ -285,23 +292,12 @@ impl Establish<'_> {
         for part in sinks.iter_mut() {
             begin(part, &log, &mark, self.settings).await?;
         }
-        Ok(Some((log, first_view)))
+        Ok(Some(Established { log, held: Vec::new(), first_view }))
     }
+}
 
-    /// A target that holds what its source does not is a divergence, whatever the log says (P22).
-    async fn check_history(&mut self, sinks: &[Inherited]) -> Result<()> {
-        let tip = self.source.tip().await?;
-        match sinks.iter().find(|i| !reached(&tip, &i.checkpoint.mark.position)) {
-            None => Ok(()),
-            Some(i) => Err(Error::resync(format!(
-                "Sink {} has applied changes that the source does not have any more",
-                i.sink
-            ))
-            .with_hint(
-                "The source was restored or failed over to a server that lacks them: compare both sides, then reset the pipeline",
-            )),
-        }
-    }
+fn positions(sinks: Vec<SinkView>) -> Vec<Position> {
+    sinks.into_iter().filter_map(|sink| sink.checkpoint).map(|checkpoint| checkpoint.mark.position).collect()
 }
 
 async fn look(
@@ -512,24 +508,25 @@ impl SinkTask {
             .checkpoint
             .clone()
             .ok_or_else(|| Error::internal("A sink without a checkpoint after it began"))?;
-        let skip = self.skip(&checkpoint.mark, checkpoint.log_id).await?;
+        let held = self.stand(&checkpoint).await?;
         let Some(loaded) = self.load(&ownership, &checkpoint.mark.position).await? else { return Ok(()) };
-        let ended = self.apply(&ownership, loaded, checkpoint.mark, skip).await?;
+        let ended = self.apply(&ownership, loaded, checkpoint.mark, held).await?;
         if ended == Ended::CaughtUp {
             tracing::info!(sink = self.name, "Caught up");
         }
         Ok(())
     }
 
-    /// What the sink holds beyond its place on the log, if it does. While the process runs a take-over may find a
-    /// target that was restored to an older state: its checkpoint must still be on the log.
-    async fn skip(&mut self, mark: &Mark, log_id: LogId) -> Result<Option<Position>> {
-        let bounds = self.shared.log.bounds();
-        let known = if log_id == bounds.id { self.shared.log.mark_at(mark.next).await? } else { None };
+    /// Where the sink stands on the log, and what it holds beyond that. While the process runs a take-over may find
+    /// a target that was restored to an older state: its checkpoint must still be on the log.
+    async fn stand(&mut self, checkpoint: &Checkpoint) -> Result<Held> {
+        let (log, mark) = (&self.shared.log, &checkpoint.mark);
+        let bounds = log.bounds();
+        let known = if checkpoint.log_id == bounds.id { log.mark_at(mark.next).await? } else { None };
         let had = identity::inherited(&bounds.inherited, &self.name);
         match known {
             Some(known) if identity::is_on(&mark.position, &known, had) => {
-                Ok((!covers(&known, &mark.position)).then(|| mark.position.clone()))
+                Ok(Held::new(Mark { next: mark.next, position: known }, mark.position.clone()))
             }
             Some(_) | None => Err(Error::resync(format!(
                 "The checkpoint of sink {} is no mark of the log any more",
@@ -587,7 +584,7 @@ impl SinkTask {
         ownership: &Ownership,
         loaded: Loaded,
         from: Mark,
-        skip: Option<Position>,
+        held: Held,
     ) -> Result<Ended> {
         let consistent = self.shared.settings.mode == Mode::Stream
             || (!ownership.tables.is_empty()
@@ -604,9 +601,8 @@ impl SinkTask {
             sink: self.sink.as_mut(),
             log: &self.shared.log,
             plans: &loaded.plans,
-            holds: loaded.holds,
             high: (!consistent).then_some(loaded.high),
-            skip,
+            held: held.with_tables(loaded.holds),
             goal,
             applied: &self.applied,
             status: &self.shared.status,

@@ -74,7 +74,8 @@ async fn go_on(config: &Config, until_caught_up: bool) -> Result<()> {
     let durable = writer.durable();
     let (end, stop) = watch::channel(false);
     let (tip, _) = watch::channel(None);
-    let mut ingest = tokio::spawn(Ingest::new(source, writer, tip, Arc::new(Status::default()), stop).run());
+    let mut ingest =
+        tokio::spawn(Ingest::new(source, Vec::new(), writer, tip, Arc::new(Status::default()), stop).run());
     tokio::select! {
         () = stopped(&mut asked) => {}
         () = captured(durable, goal) => {}

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use freshet_core::codec::BatchBuilder;
-use freshet_core::position::{BinlogPosition, CommitPlace, FilePos, Position};
+use freshet_core::position::{BinlogPosition, CommitPlace, FilePos, GtidSet, Position, TxnId};
 use freshet_core::schema::TableName;
 use freshet_core::source::Selects;
 
@@ -94,7 +94,8 @@ impl Decoder {
 
     /// Begins a session after `start`: forgets tables, schemas announced and any open transaction. `start.server`
     /// is the identity of the server that is read now; where it is not the one that `start.file` belongs to, the
-    /// caller leaves the file empty and only the GTIDs count (P11). The builder that [`Decoder::feed`] gets must be
+    /// caller leaves the file empty and only the GTIDs count (P11). After a MySQL set every transaction must have a
+    /// GTID; after a place they may. The builder that [`Decoder::feed`] gets must be
     /// outside a transaction (`discard_open` it before).
     pub fn start(&mut self, start: BinlogPosition) {
         self.position = start;
@@ -351,6 +352,7 @@ impl Decoder {
             let what = format!("transaction {} begins before {} ended", begin.txn, open.txn);
             return Err(self.broken(&what));
         }
+        self.check_named(&begin.txn)?;
         if begin.is_xa {
             return Err(self.unsupported(
                 "a distributed transaction (XA)".to_owned(),
@@ -359,6 +361,14 @@ impl Decoder {
         }
         self.transaction = Some(Transaction::new(begin, header.timestamp_s));
         Ok(Step::InTransaction)
+    }
+
+    /// A MySQL set cannot tell that a transaction without a GTID was read: it would be read again, or never.
+    fn check_named(&self, txn: &TxnId) -> Result<()> {
+        match (&self.position.gtids, txn) {
+            (GtidSet::Mysql(_), TxnId::Anonymous) => Err(DecodeError::WithoutGtid { place: self.here() }),
+            (GtidSet::Mysql(_) | GtidSet::Mariadb(_) | GtidSet::Places, _) => Ok(()),
+        }
     }
 
     fn query(
@@ -374,6 +384,9 @@ impl Decoder {
             Query::parse(body, skip).map_err(|short| self.damaged(short, "its statement is cut off"))?;
         let judge = Judge { selects: self.selects.as_ref(), options: &self.options, tables: &self.tables };
         let effect = judge.judge(&query, is_load);
+        if self.transaction.is_none() {
+            self.check_named(&TxnId::Anonymous)?;
+        }
         let open = self.transaction.get_or_insert_with(|| Transaction::anonymous(header.timestamp_s));
         match effect {
             Effect::Begin => {

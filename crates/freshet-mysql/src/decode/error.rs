@@ -5,6 +5,9 @@
 use freshet_core::schema::TableName;
 use freshet_core::{Error, ErrorKind};
 
+const HINT_WITHOUT_GTID: &str =
+    "Load again: the set does not tell which transactions without a GTID were read";
+
 /// An event that cannot be decoded, or must not be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -54,6 +57,14 @@ pub enum DecodeError {
         /// The kind of incident.
         what: String,
     },
+    /// A transaction without a GTID, in a session whose position is a set of GTIDs.
+    #[error(
+        "GTIDs were switched off on the source, and the position to go on from is a set of GTIDs: a transaction without one is at {place}"
+    )]
+    WithoutGtid {
+        /// File and position of an event of it.
+        place: String,
+    },
     /// The order of events or files cannot be.
     #[error("The binlog does not continue at {place}: {what}")]
     Broken {
@@ -69,7 +80,9 @@ impl DecodeError {
         match self {
             DecodeError::Damaged { .. } | DecodeError::Rows { .. } => ErrorKind::Corrupt,
             DecodeError::Unsupported { .. } | DecodeError::Table { .. } => ErrorKind::Unsupported,
-            DecodeError::LostEvents { .. } | DecodeError::Broken { .. } => ErrorKind::Resync,
+            DecodeError::LostEvents { .. } | DecodeError::WithoutGtid { .. } | DecodeError::Broken { .. } => {
+                ErrorKind::Resync
+            }
         }
     }
 
@@ -79,6 +92,7 @@ impl DecodeError {
                 "Check the source's disk and its binlog with mysqlbinlog"
             }
             DecodeError::Unsupported { hint, .. } | DecodeError::Table { hint, .. } => hint,
+            DecodeError::WithoutGtid { .. } => HINT_WITHOUT_GTID,
             DecodeError::LostEvents { .. } | DecodeError::Broken { .. } => "Load the tables again",
         }
     }

@@ -5,7 +5,6 @@
 //! which is larger than the heartbeat period (P23).
 
 use freshet_core::error::Result;
-use freshet_core::position::GtidSet;
 
 use super::encode::encode_mysql_gtids;
 use super::history::Begin;
@@ -54,10 +53,10 @@ pub(crate) async fn begin(
     let id = reader.server_id;
     match begin {
         Begin::FilePos { file, pos } => Ok(connection.dump_file_pos(id, file, *pos, AtEnd::Wait).await?),
-        Begin::Gtids(GtidSet::Mysql(set)) => {
+        Begin::MysqlGtids(set) => {
             Ok(connection.dump_mysql_gtid(id, &encode_mysql_gtids(set), AtEnd::Wait).await?)
         }
-        Begin::Gtids(GtidSet::Mariadb(set)) => {
+        Begin::MariadbGtids(set) => {
             let state = format!(
                 "SET @slave_connect_state = '{set}', @slave_gtid_strict_mode = 1, @slave_gtid_ignore_duplicates = 0"
             );

@@ -4,8 +4,13 @@
 //! the engine opens again at its last durable position. A change of what a server is set to, or of what it is,
 //! between two opens is noticed at the next one; every event is judged again by the decoder.
 //!
-//! The life of a session: `settings` (is it logged right) -> `history` (is it the same, and all there) -> `dump`
-//! (set up, `replica`'s name, begin) -> `stream` (packets into batches). `tip` asks over a connection of its own.
+//! The life of a session: `settings` (is it logged right) -> `history` (is it the same, and all there, also what
+//! targets hold) -> `dump` (set up, `replica`'s name, begin) -> `stream` (packets into batches). `tip` asks over a
+//! connection of its own.
+//!
+//! A place that is told is exact: a MariaDB position has one only where it is the place of its GTID set
+//! (`exact_from`), and a MySQL position is a place alone where `gtid_mode` is not ON. A session keeps the kind of
+//! position that it began with.
 //!
 //! While nobody reads, the kernel keeps the connection: nothing in this protocol awaits an answer of ours, the
 //! server's write time-out is set to its largest value, and TCP keepalive answers for the process (P8, P23).
@@ -33,7 +38,7 @@ use crate::decode::{DecodeOptions, Decoder, SpecialColumns};
 use crate::server::{Flavour, ServerFacts};
 use crate::wire::{BinlogPackets, ConnectOptions, Connection};
 use dump::Reader;
-use history::Begin;
+use history::{Begin, History};
 use replica::Replica;
 use stream::Stream;
 use tip::Tip;
@@ -147,7 +152,7 @@ impl BinlogSource {
 
 #[async_trait]
 impl Source for BinlogSource {
-    async fn open(&mut self, start: &Position) -> Result<()> {
+    async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()> {
         self.stream = None;
         self.options.check()?;
         let Position::Binlog(start) = start else {
@@ -155,12 +160,15 @@ impl Source for BinlogSource {
                 .with_hint("Give the pipeline the source that it was begun with, or load again"));
         };
         let (mut connection, facts) = self.connect().await?;
-        let begin = history::begin_after(start, &facts, &mut connection).await?;
+        let mut history = History::read(&facts, &mut connection).await?;
+        let begin = history.begin_after(start).await?;
+        history.check_held(start, held).await?;
+        let exact_from = exact_from(start, &begin, &facts, &mut connection).await?;
         let special = special::special_columns(&facts, self.selects.as_ref(), &mut connection).await?;
         let mut decoder = self.decoder(&facts, special);
         decoder.start(session_start(start, &facts));
         let packets = self.dump(connection, &facts, &begin).await?;
-        let mut stream = Stream::new(packets, decoder, &self.options);
+        let mut stream = Stream::new(packets, decoder, &self.options, exact_from);
         stream.greet(&mut self.replica).await?;
         self.stream = Some(stream);
         Ok(())
@@ -191,6 +199,25 @@ impl Source for BinlogSource {
             (Position::Binlog(from), Position::Binlog(to)) => self.tip.distance_bytes(from, to),
             (Position::Binlog(_) | Position::Wal(_), Position::Binlog(_) | Position::Wal(_)) => None,
         }
+    }
+}
+
+/// From where on a place of this session is the place of its GTID set. A dump that begins by GTID gives what is missing,
+/// in the order of the server's files: parts of our set may lie behind what was read, but all of it, being executed by
+/// now, before the end of the binlog. A place before that end would be too early for the set, and be taken for another
+/// history at the next open; MariaDB's positions are moreover compared by place on one server (P19). A MySQL that goes on
+/// on the server of its place has all of its set before it.
+async fn exact_from(
+    start: &BinlogPosition,
+    begin: &Begin,
+    facts: &ServerFacts,
+    connection: &mut Connection,
+) -> Result<Option<FilePos>> {
+    let has_place = start.server == facts.identity && !start.file.file.is_empty();
+    match begin {
+        Begin::MysqlGtids(_) if has_place => Ok(None),
+        Begin::MysqlGtids(_) | Begin::MariadbGtids(_) => facts.end_of_binlog(connection).await.map(Some),
+        Begin::FilePos { .. } => Ok(None),
     }
 }
 

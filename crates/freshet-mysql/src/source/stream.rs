@@ -46,6 +46,8 @@ pub(crate) struct Stream {
     moved: bool,
     /// Bytes of events since the last batch.
     silent_bytes: usize,
+    /// Positions before this place are told without one: it would not be that of their GTID set.
+    exact_from: Option<FilePos>,
 }
 
 /// What came.
@@ -57,7 +59,12 @@ enum Arrived {
 }
 
 impl Stream {
-    pub(crate) fn new(packets: BinlogPackets, decoder: Decoder, options: &SourceOptions) -> Self {
+    pub(crate) fn new(
+        packets: BinlogPackets,
+        decoder: Decoder,
+        options: &SourceOptions,
+        exact_from: Option<FilePos>,
+    ) -> Self {
         Self {
             packets,
             decoder,
@@ -70,6 +77,7 @@ impl Stream {
             idle_at: None,
             moved: false,
             silent_bytes: 0,
+            exact_from,
         }
     }
 
@@ -220,10 +228,13 @@ impl Stream {
         }
     }
 
-    /// The place that everything before has been handed out.
+    /// The place that everything before has been handed out: without file and position as long as those are not the
+    /// place of the GTID set. Every outcome's position is made here.
     fn position(&self) -> Position {
         let last_commit = self.decoder.binlog_position();
-        let file = self.idle_at.as_ref().unwrap_or(&last_commit.file).clone();
+        let reached = self.idle_at.as_ref().unwrap_or(&last_commit.file);
+        let is_exact = self.exact_from.as_ref().is_none_or(|exact_from| reached >= exact_from);
+        let file = if is_exact { reached.clone() } else { FilePos::default() };
         Position::Binlog(BinlogPosition {
             server: last_commit.server.clone(),
             file,

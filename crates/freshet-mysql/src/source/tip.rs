@@ -42,7 +42,7 @@ impl Tip {
 
     /// Bytes of binlog between two places on the server asked last.
     pub(crate) fn distance_bytes(&self, from: &BinlogPosition, to: &BinlogPosition) -> Option<u64> {
-        if from.server != to.server {
+        if from.server != to.server || from.file.file.is_empty() || to.file.file.is_empty() {
             return None;
         }
         if from.file >= to.file {
@@ -81,5 +81,7 @@ mod tests {
         assert_eq!(tip.distance_bytes(&place("b.0", 90), &place("b.3", 60)), None);
         let elsewhere = BinlogPosition { server: "t".into(), ..place("b.1", 4) };
         assert_eq!(tip.distance_bytes(&elsewhere, &place("b.3", 60)), None);
+        assert_eq!(tip.distance_bytes(&place("", 0), &place("b.3", 60)), None);
+        assert_eq!(tip.distance_bytes(&place("", 0), &place("", 0)), None);
     }
 }

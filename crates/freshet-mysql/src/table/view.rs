@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freshet_core::error::{Error, ErrorKind, Result};
-use freshet_core::position::{BinlogPosition, FilePos, Position};
+use freshet_core::position::{BinlogPosition, FilePos, GtidSet, Position};
 use freshet_core::source::Selects;
 use freshet_core::table::{ChunkReader, TableInfo, View};
 use tokio::time::{sleep, timeout};
@@ -279,12 +279,15 @@ async fn without_lock(
 async fn mysql_bounds(sessions: &mut Sessions) -> Result<(BinlogPosition, BinlogPosition)> {
     let facts = sessions.facts.clone();
     let file = facts.end_of_binlog(&mut sessions.control).await?.file;
-    let executed = sessions.control.query("SELECT @@GLOBAL.gtid_executed").await?;
-    let gtids = facts.flavour.parse_gtids(executed.first(0).unwrap_or(""))?;
+    let gtids = facts.executed_gtids(&mut sessions.control).await?;
     let low =
         BinlogPosition { server: facts.identity.clone(), file: FilePos { file, pos: FILE_BEGIN }, gtids };
     sessions.take_snapshots().await?;
     let high = facts.current_position(&mut sessions.control).await?;
+    // Without GTIDs only the lock gives bounds: the next try sees the new mode.
+    if low.gtids == GtidSet::Places || high.gtids == GtidSet::Places {
+        return Err(Error::unavailable("The source's gtid_mode was changed while a view was opened"));
+    }
     Ok((low, high))
 }
 

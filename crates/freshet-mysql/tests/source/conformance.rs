@@ -9,7 +9,7 @@ use freshet_mysql::source::{BinlogSource, SourceOptions};
 use freshet_testkit::conformance::source::{Change, SourceRig, source_conforms};
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, poll_until};
 
-use crate::harness::{DEADLINE, Database, now, options, start};
+use crate::harness::{DEADLINE, Database, copy, now, options, start};
 
 struct Rig {
     server: MyServer,
@@ -24,11 +24,6 @@ impl Rig {
         let backup = server.dir().join("backup");
         Self { server, backup }
     }
-}
-
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp").arg("-aT").args([from, to]).status().unwrap();
-    assert!(status.success());
 }
 
 struct Captured;

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use freshet_core::codec::{BatchBuilder, EventRef};
+use freshet_core::position::BinlogPosition;
 use freshet_core::source::{ReadOutcome, Selects, Source};
 use freshet_core::{Error, ErrorKind, Position, Result, SchemaMap, TableName, ValueRef};
 use freshet_mysql::server::{Flavour, ServerFacts};
@@ -92,6 +93,8 @@ pub struct Capture {
     pub source: BinlogSource,
     pub batch: BatchBuilder,
     pub position: Position,
+    /// What targets hold ahead of it.
+    pub held: Vec<Position>,
     pub txns: Vec<Txn>,
     /// The place that was told when this many transactions had been read.
     pub places: Vec<(usize, Position)>,
@@ -108,6 +111,7 @@ impl Capture {
             source: BinlogSource::new(options, Arc::new(Database(database))),
             batch: BatchBuilder::new(),
             position: start.clone(),
+            held: Vec::new(),
             txns: Vec::new(),
             places: vec![(0, start.clone())],
             parts: Vec::new(),
@@ -127,7 +131,7 @@ impl Capture {
     pub async fn open(&mut self) -> Result<()> {
         self.batch = BatchBuilder::new();
         self.open = None;
-        self.source.open(&self.position).await
+        self.source.open(&self.position, &self.held).await
     }
 
     /// One read.
@@ -241,6 +245,40 @@ impl Capture {
     pub fn changes(&self) -> Vec<Vec<&str>> {
         self.txns.iter().map(|txn| txn.changes.iter().map(String::as_str).collect()).collect()
     }
+}
+
+/// What tests of histories write into.
+pub const SET_UP: &str = "create database h; create table h.t (id int primary key);";
+
+pub fn binlog(position: &Position) -> &BinlogPosition {
+    match position {
+        Position::Binlog(place) => place,
+        Position::Wal(_) => panic!("a binlog position"),
+    }
+}
+
+/// The error of a session of database `h` after `place`.
+pub async fn open_error(server: &MyServer, place: &Position) -> Error {
+    let mut capture = Capture::new(options(server), "h", place);
+    match capture.open().await {
+        Err(error) => error,
+        Ok(()) => capture.until_error().await,
+    }
+}
+
+/// From every place that a session of database `h` told, exactly the rest follows, once.
+pub async fn rest_follows_every_place(server: &MyServer, all: &Capture) {
+    for (read, place) in &all.places {
+        let mut rest = Capture::opened(options(server), "h", place).await;
+        rest.until(all.txns.len() - read).await;
+        assert_eq!(rest.txns, all.txns[*read..], "after {place}");
+    }
+}
+
+/// A data directory's copy.
+pub fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let status = std::process::Command::new("cp").arg("-aT").args([from, to]).status().unwrap();
+    assert!(status.success());
 }
 
 /// Retries opening while the error is one that the engine retries.

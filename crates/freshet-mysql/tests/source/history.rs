@@ -4,24 +4,10 @@ use freshet_core::position::{BinlogPosition, FilePos};
 use freshet_core::{ErrorKind, Position};
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until};
 
-use crate::harness::{Capture, DEADLINE, FLAVORS, assert_error, now, options, start};
-
-const SET_UP: &str = "create database h; create table h.t (id int primary key);";
-
-fn binlog(position: &Position) -> &BinlogPosition {
-    match position {
-        Position::Binlog(place) => place,
-        Position::Wal(_) => panic!("a binlog position"),
-    }
-}
-
-async fn open_error(server: &MyServer, place: &Position) -> freshet_core::Error {
-    let mut capture = Capture::new(options(server), "h", place);
-    match capture.open().await {
-        Err(error) => error,
-        Ok(()) => capture.until_error().await,
-    }
-}
+use crate::harness::{
+    Capture, DEADLINE, FLAVORS, SET_UP, assert_error, binlog, copy, now, open_error, options,
+    rest_follows_every_place, start,
+};
 
 /// P12, O1: what was purged is never skipped; a place before which nothing that it lacks was purged still works.
 #[tokio::test]
@@ -123,11 +109,6 @@ async fn p22_a_server_restored_from_a_backup_is_a_resync() {
     }
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
-    let status = std::process::Command::new("cp").arg("-aT").args([from, to]).status().unwrap();
-    assert!(status.success());
-}
-
 /// P11, P22: after a fail-over to a replica the GTIDs decide, whatever the file position says.
 #[tokio::test]
 async fn p11_p22_a_replica_goes_on_by_gtid() {
@@ -212,11 +193,7 @@ async fn p11_mysql_without_gtids_goes_by_file_position() {
     server.sql("insert into h.t values (1); flush binary logs; insert into h.t values (2); insert into h.t values (3)");
     let mut all = Capture::opened(options(&server), "h", &first).await;
     all.until(3).await;
-    for (read, place) in &all.places {
-        let mut rest = Capture::opened(options(&server), "h", place).await;
-        rest.until(3 - read).await;
-        assert_eq!(rest.txns, all.txns[*read..]);
-    }
+    rest_follows_every_place(&server, &all).await;
     let elsewhere = Position::Binlog(BinlogPosition { server: "elsewhere".into(), ..binlog(&first).clone() });
     assert_error(&open_error(&server, &elsewhere).await, &ErrorKind::Resync, &["another server"]);
     let inside = &binlog(&all.position).file;

@@ -5,7 +5,10 @@
 #![allow(clippy::unwrap_used)]
 
 mod conformance;
+mod domains;
 mod faults;
 mod harness;
+mod held;
 mod history;
+mod modes;
 mod reading;

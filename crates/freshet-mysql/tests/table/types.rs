@@ -168,7 +168,7 @@ async fn streamed(server: &MyServer, start: &Position) -> Images {
     let source = SourceOptions { heartbeat_ms: 100, ..SourceOptions::new(options(server), flavour(server)) };
     let mut source = BinlogSource::new(source, Arc::new(Database("every_type")));
     let tip = source.tip().await.unwrap();
-    source.open(start).await.unwrap();
+    source.open(start, &[]).await.unwrap();
     let (mut batch, mut schemas, mut images) = (BatchBuilder::new(), SchemaMap::default(), Images::new());
     let mut place = start.clone();
     while !reached(&place, &tip) {

@@ -4,14 +4,14 @@
 //! window that turns out not to be nettable can still be applied in order. A TRUNCATE and a change of a table's
 //! schema are barriers: what stands before them is netted apart from what follows.
 
+use super::held::Held;
 use super::table::{Change, NetTable, Netted};
 use freshet_core::codec::EventRef;
-use freshet_core::log::Record;
-use freshet_core::position::TxnId;
+use freshet_core::log::{Log, Record};
 use freshet_core::schema::SchemaId;
 use freshet_core::sink::TablePlan;
 use freshet_core::window::{Counts, ImageRef, Step, StepKind, Window};
-use freshet_core::{Error, Mark, Position, Result, TableName, TableSchema};
+use freshet_core::{Error, Mark, Result, TableName, TableSchema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,8 +29,6 @@ pub enum Rigour {
 struct Planned {
     schema: Arc<TableSchema>,
     uniques: Vec<Vec<u16>>,
-    /// For a table without a key: what its chunk holds already (ALGORITHMS 2.4).
-    holds: Option<Position>,
 }
 
 /// The tables of one sink.
@@ -40,8 +38,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The planned tables; `holds` gives, for tables without a key, the place up to which they were loaded.
-    pub fn new(plans: &[TablePlan], holds: &HashMap<TableName, Position>) -> Self {
+    /// The planned tables.
+    pub fn new(plans: &[TablePlan]) -> Self {
         let by_name = plans.iter().map(|plan| {
             let info = &plan.info;
             let whole = |i: &&freshet_core::table::IndexInfo| {
@@ -53,8 +51,7 @@ impl Tables {
                 .filter(whole)
                 .map(|i| i.parts.iter().filter_map(|p| p.column).collect())
                 .collect();
-            let holds = if info.schema.key().is_empty() { holds.get(info.name()).cloned() } else { None };
-            (info.name().clone(), Planned { schema: info.schema.clone(), uniques, holds })
+            (info.name().clone(), Planned { schema: info.schema.clone(), uniques })
         });
         Self { by_name: by_name.collect() }
     }
@@ -82,21 +79,19 @@ enum Item {
 pub struct WindowBuilder<'t> {
     tables: &'t Tables,
     rigour: Rigour,
-    /// Transactions at or before this place are left out: this sink has them (a rebuild, ALGORITHMS 1.3).
-    skip: Option<&'t Position>,
+    /// What is left out.
+    held: &'t mut Held,
     window: Window,
     items: Vec<Item>,
     /// Tables touched, and their row changes as they came.
     touched: Vec<(TableName, Counts)>,
     by_schema: HashMap<SchemaId, (u32, u32)>,
     bytes: usize,
-    txn: Option<TxnId>,
-    skipping: bool,
 }
 
 impl<'t> WindowBuilder<'t> {
-    /// An empty window.
-    pub fn new(tables: &'t Tables, rigour: Rigour, skip: Option<&'t Position>) -> Self {
+    /// An empty window, which leaves out what is held.
+    pub fn new(tables: &'t Tables, rigour: Rigour, held: &'t mut Held) -> Self {
         let window = Window {
             records: Vec::new(),
             schemas: Vec::new(),
@@ -109,27 +104,13 @@ impl<'t> WindowBuilder<'t> {
         Self {
             tables,
             rigour,
-            skip,
+            held,
             window,
             items: Vec::new(),
             touched: Vec::new(),
             by_schema: HashMap::new(),
             bytes: 0,
-            txn: None,
-            skipping: false,
         }
-    }
-
-    /// Goes on inside a transaction that an earlier part began.
-    pub fn inside(mut self, txn: Option<TxnId>) -> Result<Self> {
-        self.skipping = txn.as_ref().map_or(Ok(false), |t| self.is_skipped(t))?;
-        self.txn = txn;
-        Ok(self)
-    }
-
-    /// The transaction that is open after the records so far.
-    pub fn open_transaction(&self) -> Option<&TxnId> {
-        self.txn.as_ref()
     }
 
     /// Bytes of the records so far.
@@ -146,6 +127,11 @@ impl<'t> WindowBuilder<'t> {
     /// Whether no record was added.
     pub fn is_empty(&self) -> bool {
         self.window.records.is_empty()
+    }
+
+    /// Prepares for a record: what is held must be known before its events are looked at.
+    pub async fn look_ahead(&mut self, record: &Record, log: &Arc<dyn Log>) -> Result<()> {
+        self.held.look_ahead(record, log).await
     }
 
     /// Adds a record. Its end becomes the window's end.
@@ -175,17 +161,13 @@ impl<'t> WindowBuilder<'t> {
         place: &dyn Fn(&[u8], u32) -> ImageRef,
     ) -> Result<()> {
         match event {
-            EventRef::Begin { txn, .. } => {
-                self.skipping = self.is_skipped(&txn)?;
-                self.txn = Some(txn);
-            }
+            EventRef::Begin { txn, .. } => self.held.begin(&txn)?,
             EventRef::Commit(commit) => {
                 self.window.commit_us = commit.commit_us;
-                self.txn = None;
-                self.skipping = false;
+                self.held.commit();
             }
             EventRef::Schema { .. } => {}
-            _ if self.skipping => {}
+            _ if self.held.skips() => {}
             EventRef::Insert { schema, after } => {
                 if let Some((table, schema)) = self.table(schema, record)? {
                     self.window.changes.inserts += 1;
@@ -209,7 +191,8 @@ impl<'t> WindowBuilder<'t> {
                 }
             }
             EventRef::Truncate(table) => {
-                if !self.holds(self.tables.get(&table)?)? {
+                self.tables.get(&table)?;
+                if !self.held.holds(&table)? {
                     let table = self.touch(&table);
                     self.items.push(Item::Truncate(table));
                 }
@@ -219,33 +202,6 @@ impl<'t> WindowBuilder<'t> {
             }
         }
         Ok(())
-    }
-
-    /// Whether this sink applied the transaction before the log was rebuilt.
-    fn is_skipped(&self, txn: &TxnId) -> Result<bool> {
-        let Some(had) = self.skip else { return Ok(false) };
-        let known = match had {
-            Position::Binlog(had) => had.gtids.contains(txn),
-            Position::Wal(_) => None,
-        };
-        known.ok_or_else(|| {
-            Error::resync("The log was rebuilt for sinks at different places, and a transaction without a GTID cannot be told from one that is applied already")
-                .with_hint("Reset the pipeline and load again, or switch GTIDs on at the source")
-        })
-    }
-
-    /// Whether the open transaction is in what a table without a key was loaded with.
-    fn holds(&self, planned: &Planned) -> Result<bool> {
-        let (Some(Position::Binlog(holds)), Some(txn)) = (&planned.holds, &self.txn) else {
-            return Ok(false);
-        };
-        holds.gtids.contains(txn).ok_or_else(|| {
-            Error::unsupported(format!(
-                "Table {} has no key and was read again after an interrupted load, and the source has no GTIDs to tell which changes it holds",
-                planned.schema.name()
-            ))
-            .with_hint("Reset the pipeline and load again, give the table a primary key, or switch GTIDs on at the source")
-        })
     }
 
     /// Index of the table and of the schema in this window; `None` if the change is held already.
@@ -258,9 +214,9 @@ impl<'t> WindowBuilder<'t> {
         let schema = self.window.schemas[schema_index as usize].clone();
         let planned = self.tables.get(schema.name())?;
         check_schema(&planned.schema, &schema)?;
-        if planned.holds.is_some() {
+        if self.held.concerns(schema.name()) {
             // Decided for each transaction: not remembered.
-            let held = self.holds(planned)?;
+            let held = self.held.holds(schema.name())?;
             let table = self.touch(schema.name());
             return Ok((!held).then_some((table, schema_index)));
         }

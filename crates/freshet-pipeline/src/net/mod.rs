@@ -9,10 +9,12 @@
 //! them.
 
 mod build;
+mod held;
 mod keys;
 mod table;
 
 pub use build::{Rigour, Tables, WindowBuilder};
+pub use held::Held;
 
 #[cfg(test)]
 mod tests;

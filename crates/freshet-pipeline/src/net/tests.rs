@@ -1,15 +1,15 @@
 //! Windows against a model: whatever is netted, a table ends as if every change had been applied in order.
 
-use super::{Rigour, Tables, WindowBuilder};
+use super::{Held, Rigour, Tables, WindowBuilder};
 use freshet_core::codec::{BatchBuilder, RowRef};
 use freshet_core::log::Record;
 use freshet_core::position::{CommitPlace, FilePos, TxnId};
 use freshet_core::sink::TablePlan;
 use freshet_core::table::{ColumnInfo, IndexInfo, IndexPart, TableInfo};
 use freshet_core::window::{ImageRef, StepKind, Window};
-use freshet_core::{Column, DataType, Offset, Position, SchemaMap, TableName, TableSchema, ValueRef};
+use freshet_core::{Column, DataType, Mark, Offset, Position, SchemaMap, TableName, TableSchema, ValueRef};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// id, unique u, payload.
@@ -92,10 +92,37 @@ fn record(schema: &TableSchema, ops: &[Op]) -> Record {
 }
 
 fn window(ops: &[Op], key: bool, rigour: Rigour, ordered: bool) -> Window {
-    let tables = Tables::new(&[plan(key)], &HashMap::new());
-    let mut builder = WindowBuilder::new(&tables, rigour, None);
+    let tables = Tables::new(&[plan(key)]);
+    let begin: Position = "binlog;s;b.000001;4;mariadb;".parse().expect("position");
+    let mut nothing = Held::new(Mark { next: Offset(0), position: begin.clone() }, begin);
+    let mut builder = WindowBuilder::new(&tables, rigour, &mut nothing);
     builder.add(record(&schema(key), ops)).expect("adds");
     builder.finish(ordered).expect("finishes").0
+}
+
+/// P19: a table without a key that was read later than F_low leaves out what ended before it was, whichever way the
+/// sequence of its domain ran.
+#[tokio::test]
+async fn p19_a_table_without_a_key_holds_what_ended_before_it_was_read() {
+    let at = |pos: u64, sequence: u64| -> Position {
+        format!("binlog;s;b.000001;{pos};mariadb;0-1-{sequence}").parse().expect("position")
+    };
+    let store = freshet_testkit::memory::log::MemoryLogStore::new();
+    let log = freshet_core::log::LogStore::create(&store, &at(4, 9), &[]).await.expect("a log");
+    for (read_at, held) in [(at(99, 1), true), (at(98, 8), false), (at(120, 3), true)] {
+        let low = Mark { next: Offset(0), position: at(4, 9) };
+        let tables = [(TableName::new("s", "t"), read_at.clone())].into();
+        let mut holds = Held::new(low.clone(), low.position).with_tables(tables);
+        let tables = Tables::new(&[plan(false)]);
+        let mut builder = WindowBuilder::new(&tables, Rigour::Strict, &mut holds);
+        let record = record(&schema(false), &[Op::Insert((1, None, 1))]);
+        builder.look_ahead(&record, &log).await.expect("looks ahead");
+        builder.add(record).expect("adds");
+        let (mut window, _) = builder.finish(false).expect("finishes");
+        assert_eq!(window.steps.is_empty(), held, "read at {read_at}");
+        holds.join(window.end.as_mut()).expect("joins");
+        assert_eq!(holds.is_any(), read_at == at(120, 3), "forgotten when the log has passed it");
+    }
 }
 
 fn row(window: &Window, image: ImageRef) -> Row {

@@ -99,7 +99,7 @@ impl Reading {
         self.schemas = SchemaMap::default();
         let deadline = Instant::now() + DEADLINE;
         loop {
-            match self.source.open(&self.place).await {
+            match self.source.open(&self.place, &[]).await {
                 Ok(()) => return,
                 Err(error) => assert!(
                     error.is_retryable() && Instant::now() < deadline,
@@ -333,7 +333,7 @@ async fn a_lost_history_is_a_resync(rig: &mut impl SourceRig) {
 
 async fn expect_resync(rig: &impl SourceRig, start: &Position, what: &str) {
     let mut source = rig.source();
-    let mut error = source.open(start).await.err();
+    let mut error = source.open(start, &[]).await.err();
     let mut batch = BatchBuilder::new();
     while error.is_none() {
         let read = tokio::time::timeout(DEADLINE, source.read(&mut batch)).await;

@@ -332,7 +332,7 @@ impl Stream {
     async fn read(rig: &impl TableRig, start: &Position) -> Self {
         let mut source = rig.source();
         let tip = source.tip().await.expect("a tip");
-        source.open(start).await.expect("a view's bound is a place in the stream");
+        source.open(start, &[]).await.expect("a view's bound is a place in the stream");
         let (mut batch, mut stream) =
             (BatchBuilder::new(), Self { schemas: SchemaMap::default(), batches: Vec::new() });
         let mut place = start.clone();
@@ -392,7 +392,7 @@ struct Inserted {
 
 impl Inserted {
     fn is_covered(&self, by: &Position) -> bool {
-        by.covers(&self.txn, &self.place, &self.server)
+        by.bounds(&self.txn, &self.place, &self.server)
     }
 }
 

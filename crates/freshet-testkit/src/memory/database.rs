@@ -323,10 +323,13 @@ fn put(batch: &mut BatchBuilder, info: &TableInfo, change: &MemoryChange) {
 
 #[async_trait]
 impl Source for MemorySource {
-    async fn open(&mut self, start: &Position) -> Result<()> {
+    async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()> {
         let state = self.db.lock();
-        let at = sequence(start).ok_or_else(|| Error::resync("A position of another source"))?;
-        if at > state.history.len() {
+        let place =
+            |position| sequence(position).ok_or_else(|| Error::resync("A position of another source"));
+        let at = place(start)?;
+        let last = held.iter().try_fold(at, |last, position| place(position).map(|at| last.max(at)))?;
+        if last > state.history.len() {
             return Err(Error::resync("The source lost transactions that we already have"));
         }
         if at < state.purged {

@@ -1,8 +1,12 @@
 //! Logs that are begun anew, and what the targets know when that happens more than once, or when a target comes back
 //! from a backup afterwards. Over the in-memory twins; no faults in the middle of statements (those are in `engine`).
+//! `script` has sources whose transactions are told in every way.
+
+mod script;
 
 use freshet_core::sink::PrepareMode;
-use freshet_core::{LogId, TableName};
+use freshet_core::source::Source;
+use freshet_core::{ErrorKind, LogId, TableName};
 use freshet_mapping::{Mapping, Selection};
 use freshet_pipeline::{Parts, Settings, SinkPart, Status, run};
 use freshet_testkit::memory::database::{MemoryChange, MemoryDatabase};
@@ -63,20 +67,24 @@ impl House {
         }
     }
 
-    fn start(&self, until_caught_up: bool) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    fn parts(&self, source: Box<dyn Source>) -> Parts {
         let sink = |(n, target): (usize, &Arc<MemoryTarget>)| SinkPart {
             name: format!("target {n}"),
             sink: Box::new(MemorySink::new(target.clone())),
             mapping: Mapping::default(),
             prepare: PrepareMode::default(),
         };
-        let parts = Parts {
-            source: Box::new(self.db.source()),
+        Parts {
+            source,
             tables: Box::new(self.db.table_reader()),
             store: Box::new(self.store.clone()),
             sinks: self.targets.iter().enumerate().map(sink).collect(),
             selection: Arc::new(Selection::new(&["bank.*"], &[]).expect("valid")),
-        };
+        }
+    }
+
+    fn start(&self, until_caught_up: bool) -> (watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+        let parts = self.parts(Box::new(self.db.source()));
         let (stop, stopped) = watch::channel(false);
         let settings = Settings { until_caught_up, ..Settings::default() };
         let task = tokio::spawn(async move {
@@ -155,4 +163,37 @@ async fn p13_a_process_that_dies_after_a_rebuild_doubles_nothing() {
     house.db.fail_reads(0);
     house.catch_up().await;
     house.assert_equal();
+}
+
+/// P22: the source fails over to a server that lacks what one target has, while that target is to skip it in a rebuilt
+/// log. The log itself is still within the source's history.
+#[tokio::test(flavor = "multi_thread")]
+async fn p22_a_source_that_loses_what_a_skipping_target_holds_stops_by_name() {
+    let house = House::with_one_behind().await;
+    house.lose_the_log_and_die_after_the_rebuild().await;
+    house.db.lose(3);
+    house.db.fail_reads(0);
+    let (_stop, stopped) = watch::channel(false);
+    let settings = Settings { until_caught_up: true, ..Settings::default() };
+    let parts = house.parts(Box::new(house.db.source()));
+    let ended = tokio::time::timeout(DEADLINE, run(parts, settings, Arc::default(), stopped)).await;
+    let error = ended.expect("in time").expect_err("a target holds what the source does not");
+    assert_eq!(*error.kind(), ErrorKind::Resync, "{error}");
+}
+
+/// P22: the same without a process dying in between: the connection is lost and another server answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn p22_a_fail_over_while_a_target_skips_stops_by_name() {
+    let house = House::with_one_behind().await;
+    house.store.delete();
+    let before = house.log_id(1);
+    house.db.fail_reads(u32::MAX);
+    let (_stop, stopped) = watch::channel(false);
+    let parts = house.parts(Box::new(house.db.source()));
+    let task = tokio::spawn(run(parts, Settings::default(), Arc::default(), stopped));
+    wait_for("the rebuild", || house.log_id(0) != before && house.log_id(1) == house.log_id(0)).await;
+    house.db.lose(3);
+    house.db.fail_reads(0);
+    let error = tokio::time::timeout(DEADLINE, task).await.expect("in time").expect("no panic");
+    assert_eq!(*error.expect_err("a target holds what the source does not").kind(), ErrorKind::Resync);
 }
