@@ -2,7 +2,7 @@
 //!
 //! Text forms are the servers' own: `uuid:1-5:7,uuid:tag:1-3` (MySQL manual, "GTID Format and Storage") and
 //! `domain-server-sequence,...` (MariaDB documentation, "Global Transaction ID"). A MySQL set knows membership
-//! exactly; a MariaDB set holds the last sequence of each domain and counts everything at or below as contained.
+//! exactly. So does a MariaDB set, under a rule and with a beginning: see [`MariadbGtidSet`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -210,10 +210,64 @@ fn parse_interval(s: &str) -> Result<(u64, u64), GtidParseError> {
     if start == 0 || last < start || last == u64::MAX { Err(bad()) } else { Ok((start, last)) }
 }
 
-/// A MariaDB position: the last GTID of every domain.
+/// What a MariaDB has gone through: of each domain the last sequence of every server that wrote into it, as in the
+/// server's `gtid_binlog_state`.
+///
+/// Exact as long as a server's own sequence within a domain only rises; between servers it may do anything
+/// (`gtid_strict_mode=OFF`, P19). A domain has one order, the same on every server, as MariaDB itself demands.
+///
+/// A set may know less than it went through: one that began with a server's answer may lack servers that wrote before
+/// and not since (`gtid_binlog_pos` names the last of each domain only, a replica that was seeded knows no more). So
+/// "contained" is always true, and "not contained" is, of transactions after the place where the set began. Nobody
+/// asks for others; and two sets are compared by the last transactions, which both sides know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MariadbGtidSet {
-    domains: BTreeMap<u32, (u32, u64)>,
+    domains: BTreeMap<u32, Domain>,
+}
+
+/// One domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Domain {
+    /// Server id and sequence of the last transaction.
+    last: (u32, u64),
+    /// The last sequences of other servers.
+    others: BTreeMap<u32, u64>,
+}
+
+impl Domain {
+    fn sequence_of(&self, server: u32) -> Option<u64> {
+        if self.last.0 == server { Some(self.last.1) } else { self.others.get(&server).copied() }
+    }
+
+    fn set(&mut self, server: u32, sequence: u64) {
+        if self.last.0 != server {
+            self.others.remove(&server);
+            self.others.insert(self.last.0, self.last.1);
+        }
+        self.last = (server, sequence);
+    }
+
+    fn contains(&self, server: u32, sequence: u64) -> bool {
+        self.sequence_of(server).is_some_and(|last| sequence <= last)
+    }
+
+    /// A pair that `other` is not past: the last one must be known to it, the others as far as it knows their server.
+    fn missing_from(&self, other: &Self) -> Option<(u32, u64)> {
+        if !other.contains(self.last.0, self.last.1) {
+            return Some(self.last);
+        }
+        let is_past = |server, sequence| other.sequence_of(server).is_none_or(|last| sequence <= last);
+        self.others.iter().map(|(server, sequence)| (*server, *sequence)).find(|(s, q)| !is_past(*s, *q))
+    }
+
+    /// The earlier and the later of two states of one domain; `None` if they are of different histories.
+    fn in_order<'a>(&'a self, other: &'a Self) -> Option<(&'a Self, &'a Self)> {
+        if self.missing_from(other).is_none() {
+            Some((self, other))
+        } else {
+            other.missing_from(self).is_none().then_some((other, self))
+        }
+    }
 }
 
 impl MariadbGtidSet {
@@ -222,57 +276,91 @@ impl MariadbGtidSet {
         self.domains.is_empty()
     }
 
-    /// Domains with server id and sequence, in order.
+    /// Domains with server id and sequence, in order of domains, the last transaction of each at its end.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u32, u64)> + '_ {
-        self.domains.iter().map(|(domain, (server, seq))| (*domain, *server, *seq))
+        self.domains.iter().flat_map(|(domain, state)| {
+            let others = state.others.iter().map(|(server, sequence)| (*server, *sequence));
+            others.chain([state.last]).map(|(server, sequence)| (*domain, server, sequence))
+        })
     }
 
-    /// Makes this GTID the last of its domain, whatever stood there.
+    /// Only the last transaction of each domain: what a server is asked to begin after, and what it says of a place.
+    #[must_use]
+    pub fn lasts(&self) -> Self {
+        let bare = |state: &Domain| Domain { last: state.last, others: BTreeMap::new() };
+        Self { domains: self.domains.iter().map(|(domain, state)| (*domain, bare(state))).collect() }
+    }
+
+    /// Makes this GTID the last of its domain, and of its server in it.
     pub fn set(&mut self, domain: u32, server: u32, sequence: u64) {
-        self.domains.insert(domain, (server, sequence));
+        let last = (server, sequence);
+        let state = self.domains.entry(domain).or_insert_with(|| Domain { last, others: BTreeMap::new() });
+        state.set(server, sequence);
+    }
+
+    /// The set of a place of which a server says the last transactions only, known from its whole state of about that
+    /// moment: what was there before the place was. Of a domain that was already further on it is the last alone.
+    #[must_use]
+    pub fn at_lasts(&self, lasts: &Self) -> Self {
+        let mut out = lasts.lasts();
+        for (domain, there) in &mut out.domains {
+            let (server, sequence) = there.last;
+            let Some(state) = self.domains.get(domain) else { continue };
+            if state.last == there.last || !state.contains(server, sequence) {
+                *there = state.clone();
+                there.set(server, sequence);
+            }
+        }
+        out
     }
 
     /// Last server id and sequence of a domain.
-    pub fn get(&self, domain: u32) -> Option<(u32, u64)> {
-        self.domains.get(&domain).copied()
+    pub fn last(&self, domain: u32) -> Option<(u32, u64)> {
+        self.domains.get(&domain).map(|state| state.last)
     }
 
-    /// Whether the sequence is at or below the domain's last.
-    pub fn contains(&self, domain: u32, sequence: u64) -> bool {
-        self.domains.get(&domain).is_some_and(|(_, last)| sequence <= *last)
+    /// Last sequence of a server in a domain.
+    pub fn sequence_of(&self, domain: u32, server: u32) -> Option<u64> {
+        self.domains.get(&domain)?.sequence_of(server)
     }
 
-    /// Whether each domain here is known to `other` at the same sequence or a later one.
+    /// Whether the transaction is in the set.
+    pub fn contains(&self, domain: u32, server: u32, sequence: u64) -> bool {
+        self.sequence_of(domain, server).is_some_and(|last| sequence <= last)
+    }
+
+    /// A GTID of this set that `other` has not come to.
+    pub fn missing_from(&self, other: &Self) -> Option<(u32, u32, u64)> {
+        self.domains.iter().find_map(|(domain, state)| {
+            let missing = match other.domains.get(domain) {
+                Some(other) => state.missing_from(other),
+                None => Some(state.last),
+            };
+            missing.map(|(server, sequence)| (*domain, server, sequence))
+        })
+    }
+
+    /// Whether `other` has come to everything here.
     pub fn is_subset(&self, other: &Self) -> bool {
-        self.domains.iter().all(|(domain, (_, seq))| other.contains(*domain, *seq))
+        self.missing_from(other).is_none()
     }
 
-    /// The larger of both in each domain.
-    #[must_use]
-    pub fn union(&self, other: &Self) -> Self {
-        let mut out = self.clone();
-        for (domain, server, seq) in other.iter() {
-            if !out.contains(domain, seq) {
-                out.set(domain, server, seq);
-            }
-        }
-        out
-    }
-
-    /// The smaller of both in each domain; a domain that one does not know is left out.
-    #[must_use]
-    pub fn intersect(&self, other: &Self) -> Self {
-        let mut out = Self::default();
-        for (domain, server, seq) in self.iter() {
-            if let Some((other_server, other_seq)) = other.get(domain) {
-                if seq <= other_seq {
-                    out.set(domain, server, seq)
-                } else {
-                    out.set(domain, other_server, other_seq)
+    /// The later (`larger`) or the earlier of both in each domain; a domain that one does not know is earlier there.
+    /// `None` if the two are of different histories: never parts of both.
+    pub fn combine(&self, other: &Self, larger: bool) -> Option<Self> {
+        let mut out = if larger { other.clone() } else { Self::default() };
+        for (domain, ours) in &self.domains {
+            let state = match other.domains.get(domain) {
+                Some(theirs) => {
+                    let (earlier, later) = ours.in_order(theirs)?;
+                    if larger { later } else { earlier }
                 }
-            }
+                None if larger => ours,
+                None => continue,
+            };
+            out.domains.insert(*domain, state.clone());
         }
-        out
+        Some(out)
     }
 }
 
@@ -297,7 +385,7 @@ impl FromStr for MariadbGtidSet {
             let (domain, server, seq) = (next()?, next()?, next()?);
             let domain = u32::try_from(domain).map_err(|_| bad())?;
             let server = u32::try_from(server).map_err(|_| bad())?;
-            if numbers.next().is_some() || set.get(domain).is_some() {
+            if numbers.next().is_some() || set.sequence_of(domain, server).is_some() {
                 return Err(bad());
             }
             set.set(domain, server, seq);
@@ -327,18 +415,113 @@ mod tests {
         }
     }
 
+    fn mariadb(text: &str) -> MariadbGtidSet {
+        text.parse().expect("a MariaDB set")
+    }
+
     #[test]
-    fn mariadb_sets() {
-        let set: MariadbGtidSet = "0-1-100,3-7-9".parse().expect("valid");
-        assert_eq!(set.to_string(), "0-1-100,3-7-9");
-        assert!(set.contains(0, 100) && !set.contains(0, 101) && !set.contains(1, 1));
-        let other: MariadbGtidSet = "0-2-90,5-1-1".parse().expect("valid");
-        assert_eq!(set.union(&other).to_string(), "0-1-100,3-7-9,5-1-1");
-        assert_eq!(set.intersect(&other).to_string(), "0-2-90");
-        assert!("0-1".parse::<MariadbGtidSet>().is_err() && "0-1-2,0-1-3".parse::<MariadbGtidSet>().is_err());
+    fn p19_mariadb_sets_know_every_server_of_a_domain() {
+        let mut set = mariadb("0-1-100,3-7-9");
+        set.set(0, 2, 40);
+        assert_eq!(set.to_string(), "0-1-100,0-2-40,3-7-9");
+        assert!(set.contains(0, 1, 100) && set.contains(0, 2, 40));
+        assert!(!set.contains(0, 1, 101) && !set.contains(0, 2, 41) && !set.contains(0, 3, 1));
+        set.set(0, 1, 101);
+        assert_eq!((set.to_string(), set.last(0)), ("0-2-40,0-1-101,3-7-9".into(), Some((1, 101))));
+        assert_eq!(mariadb(&set.to_string()), set);
+        assert_eq!(set.lasts(), mariadb("0-1-101,3-7-9"));
+        for bad in ["0-1", "0-1-2-3", "0-1-2,0-1-3", "0-1-2,0-2-3,0-1-4", "0-1-x"] {
+            assert!(bad.parse::<MariadbGtidSet>().is_err(), "{bad}");
+        }
+    }
+
+    /// P19: two sets, and whether the first lies within the second, the second within the first.
+    #[test]
+    fn p19_mariadb_sets_are_compared_by_what_both_know() {
+        for (a, b, expect) in [
+            ("0-1-5", "0-1-8", (true, false)),
+            ("0-1-8", "0-1-8,1-1-1", (true, false)),
+            // Sequences of two servers say nothing of each other.
+            ("0-2-20", "0-2-20,0-1-8", (true, false)),
+            ("0-1-8", "0-2-21", (false, false)),
+            ("0-1-8", "0-2-5", (false, false)),
+            // One that began later lacks who wrote before; of one moment.
+            ("0-2-21,0-1-8", "0-1-8", (true, true)),
+            ("0-2-21,0-1-8", "0-1-9", (true, false)),
+            ("0-2-21,0-1-8", "0-2-25", (false, false)),
+            // The second history never had 0-1-9 and 0-1-10.
+            ("0-1-10,0-2-5", "0-1-8,0-2-9", (false, false)),
+        ] {
+            let (x, y) = (mariadb(a), mariadb(b));
+            assert_eq!((x.is_subset(&y), y.is_subset(&x)), expect, "{a} and {b}");
+        }
+    }
+
+    /// P19: the state of about the moment, what the server says of the place, and what is known of it.
+    #[test]
+    fn p19_a_place_is_known_from_the_state_before_it() {
+        for (state, lasts, expect) in [
+            ("0-2-20,0-1-8", "0-1-8", "0-2-20,0-1-8"),
+            ("0-2-20,0-1-8", "0-1-9", "0-2-20,0-1-9"),
+            ("0-2-20,0-1-8", "0-2-21", "0-1-8,0-2-21"),
+            // The state is of after the place: 0-2-20 may be as well.
+            ("0-2-20,0-1-8", "0-1-7", "0-1-7"),
+            ("0-1-8,0-2-20", "0-1-8", "0-1-8"),
+            ("0-1-8,1-1-1", "0-1-9,2-1-1", "0-1-9,2-1-1"),
+        ] {
+            assert_eq!(mariadb(state).at_lasts(&mariadb(lasts)), mariadb(expect), "{state}, {lasts}");
+        }
+    }
+
+    #[test]
+    fn p19_mariadb_sets_combine_by_whole_domains_of_one_history() {
+        let (a, b) = (mariadb("0-1-10,2-1-4"), mariadb("0-1-10,0-2-5,2-1-3,3-1-1"));
+        assert_eq!(a.combine(&b, false), Some(mariadb("0-1-10,2-1-3")));
+        assert_eq!(a.combine(&b, true), Some(mariadb("0-1-10,0-2-5,2-1-4,3-1-1")));
+        assert_eq!(mariadb("0-1-8").combine(&mariadb("0-2-5"), false), None);
+        assert_eq!(mariadb("0-1-8").combine(&mariadb("0-2-5"), true), None);
     }
 
     proptest! {
+        /// P19: prefixes of a history in which the sequences of three servers rise each by itself, under one that
+        /// began at some moment with all that a server knows, or with the last transaction alone.
+        #[test]
+        fn p19_prefixes_of_a_history_are_told_apart(
+            writes in prop::collection::vec((0u32..2, 1u32..4, 1u64..9), 1..40),
+            places in prop::array::uniform3(0usize..41),
+            all_known: bool,
+        ) {
+            let mut next = BTreeMap::new();
+            let history: Vec<_> = writes
+                .iter()
+                .map(|(domain, server, step)| {
+                    let last: &mut u64 = next.entry((*domain, *server)).or_default();
+                    *last += step;
+                    (*domain, *server, *last)
+                })
+                .collect();
+            let mut places = places.map(|place| place.min(history.len()));
+            places.sort_unstable();
+            let [begin, early, late] = places;
+            let upto = |end: usize| {
+                let mut set = MariadbGtidSet::default();
+                for (at, (domain, server, sequence)) in history[..end].iter().enumerate() {
+                    if at == begin && !all_known { set = set.lasts() }
+                    set.set(*domain, *server, *sequence);
+                }
+                if end == begin && !all_known { set.lasts() } else { set }
+            };
+            let (x, y) = (upto(early), upto(late));
+            for (at, (domain, server, sequence)) in history.iter().enumerate().skip(begin) {
+                prop_assert_eq!(x.contains(*domain, *server, *sequence), at < early);
+            }
+            prop_assert!(x.is_subset(&y));
+            prop_assert_eq!(y.is_subset(&x), early == late);
+            prop_assert_eq!(x.combine(&y, false), Some(x.clone()));
+            prop_assert_eq!(x.combine(&y, true), Some(y.clone()));
+            prop_assert_eq!(y.to_string().parse::<MariadbGtidSet>().expect("round trip"), y.clone());
+        }
+
         #[test]
         fn interval_algebra_is_set_algebra(a in prop::collection::vec(1u64..40, 0..20), b in prop::collection::vec(1u64..40, 0..20)) {
             let source = MysqlSource { uuid: A.parse().expect("uuid"), tag: String::new() };

@@ -5,13 +5,14 @@
 //! spaces), which checkpoints store: `binlog;SERVER;FILE;POS;FLAVOUR;GTIDS` and `wal;SYSTEM;TIMELINE;LSN`, where the
 //! flavour is `mysql`, `mariadb`, or `places` for a server whose transactions have no GTIDs.
 //!
-//! What tells two positions apart: MySQL's GTID set, whose membership is exact; MariaDB's place on one server, since
-//! its set is the last sequence of each domain and a domain may run backwards, and the set across servers; the place
-//! alone where there are no GTIDs; the LSN on PostgreSQL. [`Position::covers`] and [`Position::holds`] know that.
+//! What tells two positions apart: MySQL's GTID set; MariaDB's place on one server, which is exact whichever way a
+//! domain runs, and elsewhere its set, which is exact as long as a server's own sequence only rises; the place alone
+//! where there are no GTIDs; the LSN on PostgreSQL. [`Position::covers`] and [`Position::holds`] know that.
 
 use crate::gtid::{GtidParseError, MariadbGtidSet, MysqlGtidSet, MysqlSource, Uuid};
 use std::cmp::Ordering;
 use std::fmt;
+use std::mem::discriminant;
 use std::str::FromStr;
 
 macro_rules! number {
@@ -125,8 +126,8 @@ impl GtidSet {
     pub fn contains(&self, txn: &TxnId) -> Option<bool> {
         match (self, txn) {
             (GtidSet::Mysql(set), TxnId::Mysql { source, gno }) => Some(set.contains(source, *gno)),
-            (GtidSet::Mariadb(set), TxnId::Mariadb { domain, sequence, .. }) => {
-                Some(set.contains(*domain, *sequence))
+            (GtidSet::Mariadb(set), TxnId::Mariadb { domain, server, sequence }) => {
+                Some(set.contains(*domain, *server, *sequence))
             }
             (GtidSet::Mysql(_), TxnId::Mariadb { .. } | TxnId::Anonymous | TxnId::Postgres { .. })
             | (GtidSet::Mariadb(_), TxnId::Mysql { .. } | TxnId::Anonymous | TxnId::Postgres { .. })
@@ -156,13 +157,12 @@ impl GtidSet {
         }
     }
 
-    /// The larger (`true`) or the smaller of two sets; `None` across flavours.
+    /// The larger (`true`) or the smaller of two sets; `None` across flavours and MariaDB histories.
     pub fn combine(&self, other: &Self, larger: bool) -> Option<Self> {
         match (self, other, larger) {
             (GtidSet::Mysql(a), GtidSet::Mysql(b), true) => Some(GtidSet::Mysql(a.union(b))),
             (GtidSet::Mysql(a), GtidSet::Mysql(b), false) => Some(GtidSet::Mysql(a.intersect(b))),
-            (GtidSet::Mariadb(a), GtidSet::Mariadb(b), true) => Some(GtidSet::Mariadb(a.union(b))),
-            (GtidSet::Mariadb(a), GtidSet::Mariadb(b), false) => Some(GtidSet::Mariadb(a.intersect(b))),
+            (GtidSet::Mariadb(a), GtidSet::Mariadb(b), _) => a.combine(b, larger).map(GtidSet::Mariadb),
             (GtidSet::Places, GtidSet::Places, _) => Some(GtidSet::Places),
             (GtidSet::Mysql(_) | GtidSet::Mariadb(_) | GtidSet::Places, _, _) => None,
         }
@@ -315,7 +315,7 @@ impl Position {
 
     /// Whether the transaction `txn`, which ended at `place` on the server `server` and comes right after the
     /// transactions of `before`, is at or before this exact position. `None` where nobody can tell: no GTID, or a
-    /// MariaDB domain that runs backwards, read from another server.
+    /// MariaDB server's own sequence that runs backwards, without a place to compare.
     pub fn holds(&self, txn: &TxnId, place: &CommitPlace, server: &str, before: &Self) -> Option<bool> {
         match (self, place) {
             (Position::Binlog(p), CommitPlace::Binlog(end)) => {
@@ -332,7 +332,7 @@ impl Position {
         }
     }
 
-    /// Whether a transaction that comes next has a sequence at or below the last of its domain (P19).
+    /// Whether a transaction that comes next has a sequence at or below the last of its own server (P19).
     fn runs_backwards(&self, txn: &TxnId) -> bool {
         match (self, txn) {
             (Position::Binlog(p), TxnId::Mariadb { .. }) => p.gtids.contains(txn) == Some(true),
@@ -340,8 +340,8 @@ impl Position {
         }
     }
 
-    /// The later of two bounds of one load (`larger`), or the earlier: per GTID set, and by file position where the
-    /// server is the same; across servers there is no place. `None` if the two are not of one history.
+    /// The later of two positions (`larger`), or the earlier: by the place of MariaDB where the server is the same, else
+    /// by GTID set; across servers there is no place. `None` if the two are not of one history.
     pub fn combine(&self, other: &Self, larger: bool) -> Option<Self> {
         match (self, other) {
             (Position::Binlog(a), Position::Binlog(b)) => a.combine(b, larger).map(Position::Binlog),
@@ -377,6 +377,14 @@ impl Position {
                 a.gtids == b.gtids && a.gtids != GtidSet::Places
             }
             (Position::Binlog(_) | Position::Wal(_), _) => self == other,
+        }
+    }
+
+    /// Whether two positions say in the same way what is before them: GTIDs may be switched on in between.
+    pub fn is_of_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Position::Binlog(a), Position::Binlog(b)) => discriminant(&a.gtids) == discriminant(&b.gtids),
+            (Position::Binlog(_) | Position::Wal(_), _) => discriminant(self) == discriminant(other),
         }
     }
 
@@ -463,6 +471,7 @@ mod tests {
     fn text_round_trips() {
         for text in [
             "binlog;id:1/binlog;binlog.000042;4;mariadb;0-1-100,3-7-9",
+            "binlog;id:1/binlog;binlog.000042;4;mariadb;0-2-100,0-1-7,3-7-9",
             "binlog;3e11fa47-71ca-11e1-9e33-c80aa9429562;b.000001;157;mysql;3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5",
             "binlog;3e11fa47-71ca-11e1-9e33-c80aa9429562;b.000001;157;places;",
             "wal;7000000000000000001;1;123456",
@@ -509,6 +518,11 @@ mod tests {
             ("s;b.000002;4;mariadb;0-1-5", "t;x.000001;4;mariadb;0-1-6", false),
             ("s;;0;mariadb;0-1-5", "s;b.000001;900;mariadb;0-1-9", false),
             ("s;;0;mariadb;0-1-9", "s;b.000001;900;mariadb;0-1-9", true),
+            ("s;;0;mariadb;0-1-5,0-2-20", "s;b.000001;900;mariadb;0-2-20,0-1-6", false),
+            ("s;;0;mariadb;0-1-5,0-2-20", "t;x.000001;900;mariadb;0-1-5", true),
+            // A tip that names the last transaction alone.
+            ("t;x.000001;900;mariadb;0-1-8", "s;;0;mariadb;0-2-21,0-1-8", true),
+            ("s;;0;mariadb;0-2-21,0-1-8", "t;x.000001;900;mariadb;0-1-8", true),
             // MySQL: the set, whatever the place.
             ("s;b.000002;4;mysql;U:1-5", "s;b.000001;900;mysql;U:1-9", false),
             ("s;b.000001;4;mysql;U:1-9", "s;b.000002;900;mysql;U:1-9", true),
@@ -538,10 +552,19 @@ mod tests {
         // On one server the place decides, whichever way a domain runs.
         assert_eq!(holds(&had, &mariadb(2, 90), 500, "s"), Some(true));
         assert_eq!(holds(&had, &mariadb(2, 10), 501, "s"), Some(false));
-        // On another one the sequence does, as long as it goes up.
-        assert_eq!(holds(&had, &mariadb(1, 60), 9_000, "t"), Some(true));
-        assert_eq!(holds(&had, &mariadb(1, 61), 400, "t"), Some(false));
-        assert_eq!(holds(&had, &mariadb(2, 40), 400, "t"), None);
+        // On another one the sequence of the server that wrote it does, as long as that goes up.
+        let set = position("binlog;s;b.000002;500;mariadb;0-2-70,0-1-60");
+        for (server, sequence, expect) in [
+            (1, 60, Some(true)),
+            (1, 61, Some(false)),
+            (1, 40, None),
+            (2, 40, Some(true)),
+            (2, 70, Some(true)),
+            (2, 71, Some(false)),
+            (3, 1, Some(false)),
+        ] {
+            assert_eq!(holds(&set, &mariadb(server, sequence), 400, "t"), expect, "{server}-{sequence}");
+        }
         let places = position("binlog;s;b.000002;500;places;");
         assert_eq!(holds(&places, &TxnId::Anonymous, 500, "s"), Some(true));
         assert_eq!(holds(&places, &TxnId::Anonymous, 501, "s"), Some(false));
@@ -581,8 +604,13 @@ mod tests {
         assert_eq!(a.combine(&b, true), Some(b.clone()));
         assert_eq!(b.combine(&a, false), Some(a.clone()));
         assert_eq!(a.combine(&position("wal;1;1;1"), true), None);
-        let elsewhere = position("binlog;t;x.000009;4;mariadb;0-2-7");
-        assert_eq!(b.combine(&elsewhere, false), Some(position("binlog;;;0;mariadb;0-2-7")));
+        let elsewhere = position("binlog;t;x.000009;4;mariadb;0-1-9,0-2-7");
+        assert_eq!(
+            elsewhere.combine(&b, false),
+            Some(position("binlog;;;0;mariadb;0-1-9")),
+            "not the smaller 7"
+        );
+        assert_eq!(b.combine(&position("binlog;t;x.000009;4;mariadb;0-2-7"), false), None, "who knows");
         let backwards = position("binlog;s;b.000003;4;mariadb;0-2-3");
         assert_eq!(b.combine(&backwards, true), Some(backwards.clone()), "the set of the place, P19");
         let places = |text: &str| position(&format!("binlog;{text};places;"));

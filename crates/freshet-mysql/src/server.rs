@@ -153,24 +153,36 @@ impl ServerFacts {
     }
 
     async fn mariadb_position(&self, connection: &mut Connection) -> Result<BinlogPosition> {
-        let mut before = binlog_gtids(connection).await?;
+        let mut before = binlog_state(connection).await?;
         for _ in 0..POSITION_TRIES_MAX {
             let file = self.end_of_binlog(connection).await?;
-            let after = binlog_gtids(connection).await?;
+            let after = binlog_state(connection).await?;
             if before == after {
-                return self.position(file, &after);
+                let gtids = GtidSet::Mariadb(mariadb_set(&after)?);
+                return Ok(BinlogPosition { server: self.identity.clone(), file, gtids });
             }
             before = after;
         }
         // Commits come faster than one can look: the server works out the set that belongs to a place.
         let file = self.end_of_binlog(connection).await?;
-        let gtids = gtids_at(connection, &file).await?;
-        let gtids = gtids.ok_or_else(|| Error::unavailable("The server's binlog was reset meanwhile"))?;
-        self.position(file, &gtids)
+        self.mariadb_position_at(file, &before, connection).await
     }
 
-    fn position(&self, file: FilePos, gtids: &str) -> Result<BinlogPosition> {
-        Ok(BinlogPosition { server: self.identity.clone(), file, gtids: self.flavour.parse_gtids(gtids)? })
+    /// MariaDB only: the position of a place of about the moment of a `gtid_binlog_state`. The server says the last GTID
+    /// of each domain there, the state tells what other servers had written.
+    pub(crate) async fn mariadb_position_at(
+        &self,
+        file: FilePos,
+        state: &str,
+        connection: &mut Connection,
+    ) -> Result<BinlogPosition> {
+        let lasts = gtids_at(connection, &file).await?.ok_or_else(|| {
+            Error::unavailable(format!(
+                "The server cannot tell the GTIDs at {file}: its binlog was purged or reset"
+            ))
+        })?;
+        let set = mariadb_set(state)?.at_lasts(&mariadb_set(&lasts)?);
+        Ok(BinlogPosition { server: self.identity.clone(), file, gtids: GtidSet::Mariadb(set) })
     }
 
     /// The end of the binlog as file and position alone.
@@ -209,12 +221,21 @@ fn files_of(rows: &Rows) -> Vec<FilePos> {
         .collect()
 }
 
-async fn binlog_gtids(connection: &mut Connection) -> Result<String> {
-    let rows = connection.query("SELECT @@GLOBAL.gtid_binlog_pos").await?;
+/// MariaDB only: the last GTID of every server of every domain in the binlog, the newest of a domain at its end.
+pub(crate) async fn binlog_state(connection: &mut Connection) -> Result<String> {
+    let rows = connection.query("SELECT @@GLOBAL.gtid_binlog_state").await?;
     Ok(rows.first(0).unwrap_or("").to_owned())
 }
 
-/// MariaDB only: the GTID set that belongs to a place in the binlog; `None` if the server has no such place.
+/// A MariaDB set as the server says it.
+pub(crate) fn mariadb_set(text: &str) -> Result<MariadbGtidSet> {
+    match Flavour::Mariadb.parse_gtids(text)? {
+        GtidSet::Mariadb(set) => Ok(set),
+        GtidSet::Mysql(_) | GtidSet::Places => Err(Error::internal("A MariaDB set was read as another")),
+    }
+}
+
+/// MariaDB only: the last GTID of each domain at a place in the binlog; `None` if the server has no such place.
 /// Positions up to 4 are the beginning of the file.
 pub(crate) async fn gtids_at(connection: &mut Connection, place: &FilePos) -> Result<Option<String>> {
     let sql = format!("SELECT BINLOG_GTID_POS('{}', {})", quoted(&place.file), place.pos);

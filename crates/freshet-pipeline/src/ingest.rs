@@ -5,6 +5,7 @@
 //! from the log before the source is opened again, so a transaction is never in the log twice or in halves.
 
 use crate::bounds::{POSITION_RECORD_INTERVAL_MS, RETRY_MS_MIN, TIP_INTERVAL_MS};
+use crate::holdings::Holdings;
 use crate::retry::{Backoff, pause_or_stop, stopped};
 use crate::status::Status;
 use freshet_core::codec::BatchBuilder;
@@ -34,7 +35,7 @@ pub struct Ingest {
     /// Place after the last commit that was appended.
     appended: Position,
     /// What targets hold that are ahead of that: the source must have it, whichever server answers (P22).
-    held: Vec<Position>,
+    held: Holdings,
     /// Place that the source has reached without anything to append.
     idle: Option<Position>,
     last_append: Instant,
@@ -51,7 +52,7 @@ impl Ingest {
     /// An ingest that goes on after the log's durable position; `held` is what the targets hold.
     pub fn new(
         source: Box<dyn Source>,
-        held: Vec<Position>,
+        held: Holdings,
         writer: Box<dyn LogWriter>,
         tip: watch::Sender<Option<Position>>,
         status: Arc<Status>,
@@ -210,12 +211,12 @@ impl Ingest {
     }
 
     async fn open(&mut self) -> Result<bool> {
-        self.held.retain(|held| !self.appended.covers(held));
         loop {
+            let held = self.held.ahead_of(&self.appended);
             let opened = tokio::select! {
                 biased;
                 () = stopped(&mut self.stop) => return Ok(false),
-                opened = self.source.open(&self.appended, &self.held) => opened,
+                opened = self.source.open(&self.appended, &held) => opened,
             };
             match opened {
                 Ok(()) => {

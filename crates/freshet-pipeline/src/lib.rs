@@ -8,6 +8,7 @@
 
 pub mod apply;
 pub mod bounds;
+pub mod holdings;
 pub mod identity;
 pub mod ingest;
 pub mod load;

@@ -62,6 +62,7 @@ pub async fn open_view(
             view = tables.view(selection, readers) => view?,
         };
         match at_least {
+            Some(place) if !view.low.is_of_kind(place) => return Err(of_another_kind()),
             Some(place) if !view.low.covers(place) => {
                 tracing::warn!("The view does not show all of F_low yet, opening another");
                 drop(view);
@@ -76,6 +77,13 @@ pub async fn open_view(
             Some(_) | None => return Ok(Some(view)),
         }
     }
+}
+
+/// A pipeline goes on by place over GTIDs that were switched on, but a load that began without them has bounds that do not
+/// compare with those of now.
+fn of_another_kind() -> Error {
+    Error::resync("GTIDs were switched on or off on the source since this load began")
+        .with_hint("Put gtid_mode back as it was, or reset the pipeline and load again")
 }
 
 /// F_high of tables whose chunks are all in, and what tables without a key hold.

@@ -1,4 +1,4 @@
-//! Pauses between retries: exponential, jittered, bounded; and the two questions asked of positions.
+//! Pauses between retries: exponential, jittered, bounded; and the questions asked of positions.
 
 use crate::bounds::{RETRY_MS_MAX, RETRY_MS_MIN};
 use freshet_core::Position;
@@ -64,6 +64,12 @@ pub fn passed_high(position: &Position, high: &Position) -> bool {
     }
 }
 
+/// Whether a log at `position` has all that a target holds: by what is certain, and on one server also by place, since
+/// the GTID set of a bound that a load read may lack commits that it saw.
+pub fn surely_past(position: &Position, held: &Position) -> bool {
+    position.covers(held) && at_or_past(position, held) != Some(false)
+}
+
 fn at_or_past(position: &Position, goal: &Position) -> Option<bool> {
     match (position, goal) {
         (Position::Binlog(p), Position::Binlog(g)) => p.cmp_place(g).map(Ordering::is_ge),
@@ -86,6 +92,19 @@ mod tests {
         assert!(reached(&before, &high) && !passed_high(&before, &high));
         let elsewhere = at("binlog;other;c.000009;4;mysql;3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6");
         assert!(passed_high(&elsewhere, &high));
+        assert!(before.covers(&high) && !surely_past(&before, &high) && surely_past(&elsewhere, &high));
+    }
+
+    /// P19: without a place, on the goal's own server and elsewhere.
+    #[test]
+    fn p19_caught_up_without_a_place_is_every_transaction() {
+        for server in ["s", "t"] {
+            let goal = at(&format!("binlog;{server};b.000001;900;mariadb;0-2-59,0-1-6"));
+            assert!(!reached(&at("binlog;s;;0;mariadb;0-1-5,0-2-20"), &goal));
+            assert!(!reached(&at("binlog;s;;0;mariadb;0-1-5,0-2-59"), &goal));
+            assert!(reached(&at("binlog;s;;0;mariadb;0-2-59,0-1-6"), &goal));
+            assert!(reached(&at("binlog;s;;0;mariadb;0-1-6,0-2-60"), &goal));
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::apply::{Applier, Ended};
 use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL_MS, TRIM_INTERVAL_MS};
+use crate::holdings::Holdings;
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
 use crate::load::{Loaded, Loader, open_view};
@@ -88,6 +89,9 @@ pub struct Parts {
 /// What the tasks of one pipeline share.
 struct Shared {
     log: Arc<dyn Log>,
+    held: Holdings,
+    /// A log is not trimmed while a sink takes its place on it.
+    trimming: Mutex<()>,
     tables: Mutex<Box<dyn TableReader>>,
     selection: Arc<Selection>,
     settings: Settings,
@@ -147,9 +151,11 @@ async fn run_inner(
     let (tip_sender, tip) = watch::channel(None);
     let writer = log.writer().await?;
     let (done, ingest_stop) = watch::channel(false);
-    let ingest = Ingest::new(source, held, writer, tip_sender, status.clone(), ingest_stop);
+    let ingest = Ingest::new(source, held.clone(), writer, tip_sender, status.clone(), ingest_stop);
     let shared = Arc::new(Shared {
         log,
+        held,
+        trimming: Mutex::new(()),
         tables: Mutex::new(tables),
         selection,
         settings,
@@ -225,7 +231,7 @@ struct Establish<'a> {
 struct Established {
     log: Arc<dyn Log>,
     /// What the sinks hold, which may be ahead of the log.
-    held: Vec<Position>,
+    held: Holdings,
     /// The view that fixed F_low, if the log was begun just now.
     first_view: Option<View>,
 }
@@ -235,10 +241,12 @@ impl Establish<'_> {
     /// be called again: nothing of the failed try is assumed, so the sinks are taken over anew.
     async fn run(&mut self, sinks: &mut [SinkPart]) -> Result<Option<Established>> {
         let mut owned = Vec::with_capacity(sinks.len());
+        let held = Holdings::default();
         for part in sinks.iter_mut() {
             let ownership = part.sink.take_over().await?;
             check_digest(&part.name, &ownership, self.settings)?;
             check_state(&part.name, &ownership)?;
+            held.add_target(&ownership);
             owned.push((part.name.clone(), ownership.checkpoint));
         }
         let log = self.store.open().await?;
@@ -250,7 +258,6 @@ impl Establish<'_> {
             }
             Decision::Keep(starts) => {
                 let log = log.ok_or_else(|| Error::internal("A log that is kept is there"))?;
-                let held = positions(views);
                 for (part, start) in sinks.iter_mut().zip(starts) {
                     match start {
                         SinkStart::GoOn => {}
@@ -267,14 +274,14 @@ impl Establish<'_> {
                 for part in sinks.iter_mut() {
                     rebase(part, &log, &inherited).await?;
                 }
-                Ok(Some(Established { log, held: positions(views), first_view: None }))
+                Ok(Some(Established { log, held, first_view: None }))
             }
         }
     }
 
     /// Fixes F_low, begins the log there, and every sink on it.
     async fn fresh(&mut self, sinks: &mut [SinkPart]) -> Result<Option<Established>> {
-        let mut first_view = None;
+        let (held, mut first_view) = (Holdings::default(), None);
         let start = if self.settings.mode == Mode::Stream {
             self.source.tip().await?
         } else {
@@ -283,6 +290,7 @@ impl Establish<'_> {
             else {
                 return Ok(None);
             };
+            held.add(&view.high);
             let low = view.low.clone();
             first_view = Some(view);
             low
@@ -292,12 +300,8 @@ impl Establish<'_> {
         for part in sinks.iter_mut() {
             begin(part, &log, &mark, self.settings).await?;
         }
-        Ok(Some(Established { log, held: Vec::new(), first_view }))
+        Ok(Some(Established { log, held, first_view }))
     }
-}
-
-fn positions(sinks: Vec<SinkView>) -> Vec<Position> {
-    sinks.into_iter().filter_map(|sink| sink.checkpoint).map(|checkpoint| checkpoint.mark.position).collect()
 }
 
 async fn look(
@@ -407,6 +411,7 @@ async fn housekeeping(
 ) -> Result<()> {
     let period = Duration::from_millis(TRIM_INTERVAL_MS.min(TIP_INTERVAL_MS));
     while !pause_or_stop(period, &mut stop).await {
+        let _alone = shared.trimming.lock().await;
         // A sink that has reported nothing in this process holds everything (1.5).
         let slowest = applied.iter().map(|a| *a.borrow()).min().flatten();
         if let Some(before) = slowest {
@@ -508,6 +513,8 @@ impl SinkTask {
             .checkpoint
             .clone()
             .ok_or_else(|| Error::internal("A sink without a checkpoint after it began"))?;
+        self.shared.held.add_target(&ownership);
+        self.shared.held.forget_up_to(&self.shared.log.bounds().durable.position);
         let held = self.stand(&checkpoint).await?;
         let Some(loaded) = self.load(&ownership, &checkpoint.mark.position).await? else { return Ok(()) };
         let ended = self.apply(&ownership, loaded, checkpoint.mark, held).await?;
@@ -521,11 +528,14 @@ impl SinkTask {
     /// a target that was restored to an older state: its checkpoint must still be on the log.
     async fn stand(&mut self, checkpoint: &Checkpoint) -> Result<Held> {
         let (log, mark) = (&self.shared.log, &checkpoint.mark);
+        let _untrimmed = self.shared.trimming.lock().await;
         let bounds = log.bounds();
         let known = if checkpoint.log_id == bounds.id { log.mark_at(mark.next).await? } else { None };
         let had = identity::inherited(&bounds.inherited, &self.name);
         match known {
             Some(known) if identity::is_on(&mark.position, &known, had) => {
+                // From here on nothing behind it may be trimmed, also where the target had more before.
+                self.applied.send_replace(Some(mark.next));
                 Ok(Held::new(Mark { next: mark.next, position: known }, mark.position.clone()))
             }
             Some(_) | None => Err(Error::resync(format!(
@@ -552,6 +562,7 @@ impl SinkTask {
                 let view = open_view(tables.as_mut(), selection.as_ref(), readers, Some(low), &mut self.stop)
                     .await?;
                 let Some(view) = view else { return Ok(None) };
+                self.shared.held.add(&view.high);
                 view
             }
         };

@@ -12,6 +12,7 @@ use crate::signals;
 use crate::target::environment;
 use clap::Args;
 use freshet_core::{Error, Mark, Position, Result};
+use freshet_pipeline::holdings::Holdings;
 use freshet_pipeline::ingest::Ingest;
 use freshet_pipeline::retry::{reached, stopped};
 use freshet_pipeline::{Parts, Status};
@@ -74,8 +75,9 @@ async fn go_on(config: &Config, until_caught_up: bool) -> Result<()> {
     let durable = writer.durable();
     let (end, stop) = watch::channel(false);
     let (tip, _) = watch::channel(None);
-    let mut ingest =
-        tokio::spawn(Ingest::new(source, Vec::new(), writer, tip, Arc::new(Status::default()), stop).run());
+    let mut ingest = tokio::spawn(
+        Ingest::new(source, Holdings::default(), writer, tip, Arc::new(Status::default()), stop).run(),
+    );
     tokio::select! {
         () = stopped(&mut asked) => {}
         () = captured(durable, goal) => {}

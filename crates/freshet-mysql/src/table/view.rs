@@ -4,7 +4,8 @@
 //! position are of one moment: F_low = F_high.
 //!
 //! *MariaDB without*: each connection's `Binlog_snapshot_*` is exactly what its snapshot shows; the bounds are the
-//! smallest and the largest of them.
+//! smallest and the largest of them. Of such a place the server says the last GTID of each domain; what other servers
+//! wrote into a domain is known from the state read before the snapshots, and not if they wrote in between.
 //!
 //! *MySQL without*: a commit stands in the binlog before it can be seen, and can be seen before `gtid_executed` has
 //! it. So F_low is `gtid_executed`, read before the first snapshot, and its file position is the beginning of the
@@ -26,7 +27,7 @@ use tracing::{info, warn};
 use super::read::MysqlChunkReader;
 use super::{MysqlTableReader, ViewMethod, session};
 use crate::catalog::{self, Catalogue, Extras, same_definition};
-use crate::server::{Flavour, ServerFacts, gtids_at};
+use crate::server::{Flavour, ServerFacts, binlog_state};
 use crate::wire::{Connection, WireError};
 
 /// One try for the lock, in seconds: whoever writes waits behind it that long at most.
@@ -292,6 +293,7 @@ async fn mysql_bounds(sessions: &mut Sessions) -> Result<(BinlogPosition, Binlog
 }
 
 async fn mariadb_bounds(sessions: &mut Sessions) -> Result<(BinlogPosition, BinlogPosition)> {
+    let state = binlog_state(&mut sessions.control).await?;
     sessions.take_snapshots().await?;
     let mut places = Vec::with_capacity(sessions.readers.len());
     for connection in &mut sessions.readers {
@@ -305,8 +307,9 @@ async fn mariadb_bounds(sessions: &mut Sessions) -> Result<(BinlogPosition, Binl
     let (Some(least), Some(largest)) = (least, largest) else {
         return Err(Error::internal("A view has no readers"));
     };
-    let low = mariadb_position(sessions.facts.clone(), &mut sessions.control, least).await?;
-    let high = mariadb_position(sessions.facts.clone(), &mut sessions.control, largest).await?;
+    let facts = sessions.facts.clone();
+    let low = facts.mariadb_position_at(least.clone(), &state, &mut sessions.control).await?;
+    let high = facts.mariadb_position_at(largest.clone(), &state, &mut sessions.control).await?;
     Ok((low, high))
 }
 
@@ -322,23 +325,6 @@ async fn snapshot_place(connection: &mut Connection) -> Result<FilePos> {
     place.ok_or_else(|| {
         Error::unsupported("The server does not say which binlog position a snapshot belongs to")
             .with_hint("Give the account RELOAD, so that the view can take the global read lock")
-    })
-}
-
-async fn mariadb_position(
-    facts: Arc<ServerFacts>,
-    control: &mut Connection,
-    place: &FilePos,
-) -> Result<BinlogPosition> {
-    let gtids = gtids_at(control, place).await?.ok_or_else(|| {
-        Error::unavailable(format!(
-            "The server cannot tell the GTIDs at {place}: its binlog was purged or reset"
-        ))
-    })?;
-    Ok(BinlogPosition {
-        server: facts.identity.clone(),
-        file: place.clone(),
-        gtids: facts.flavour.parse_gtids(&gtids)?,
     })
 }
 

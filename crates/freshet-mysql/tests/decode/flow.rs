@@ -123,7 +123,7 @@ async fn p13_the_position_after_everything_is_the_servers() {
         }
         let mut connection = connect(server).await;
         let sql = match server.flavor() {
-            Flavor::MariaDb => "SELECT @@GLOBAL.gtid_binlog_pos",
+            Flavor::MariaDb => "SELECT @@GLOBAL.gtid_binlog_state",
             Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
         };
         let mut decoder = decoder(server, &start, "pos", special(server).await);

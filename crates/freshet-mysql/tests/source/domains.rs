@@ -1,11 +1,13 @@
 //! MariaDB begun by GTID: several domains in another order than on the server that was read before (P19).
 
-use freshet_core::Position;
 use freshet_core::position::{BinlogPosition, FilePos};
 use freshet_core::source::Source as _;
+use freshet_core::{ErrorKind, Position};
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until};
 
-use crate::harness::{Capture, DEADLINE, SET_UP, binlog, now, options, rest_follows_every_place, start};
+use crate::harness::{
+    Capture, DEADLINE, SET_UP, binlog, now, open_error, options, rest_follows_every_place, start,
+};
 
 /// Two servers with the same tables, which no GTID names.
 fn two() -> [MyServer; 2] {
@@ -24,6 +26,27 @@ fn write(server: &MyServer, transactions: &[(u32, u32)]) {
             "set gtid_domain_id = {domain}, server_id = 77, gtid_seq_no = {sequence}; insert into h.t values ({id})"
         ));
     }
+}
+
+/// Writes transactions of domain 0 as other servers did: (server, sequence) inserts `1000 * server + sequence`.
+fn write_as(server: &MyServer, transactions: &[(u32, u32)]) {
+    for (writer, sequence) in transactions {
+        let id = 1000 * writer + sequence;
+        server.sql(&format!(
+            "set gtid_domain_id = 0, server_id = {writer}, gtid_seq_no = {sequence}; insert into h.t values ({id})"
+        ));
+    }
+}
+
+/// Leaves nothing but an empty file.
+fn purge(server: &MyServer) {
+    server.sql("flush binary logs");
+    wait_until(DEADLINE, "the file to be purged", || {
+        let files = server.sql("show binary logs");
+        let newest = files.lines().last().and_then(|line| line.split('\t').next()).unwrap().to_owned();
+        server.sql(&format!("purge binary logs to '{newest}'"));
+        server.sql("show binary logs").lines().count() == 1
+    });
 }
 
 fn has_place(position: &Position) -> bool {
@@ -91,17 +114,58 @@ async fn p19_begun_by_gtid_on_the_same_server_comes_to_a_place() {
     write(&server, &[(1, 1), (2, 1)]);
     let old = now(&server).await;
     let unknown = BinlogPosition { server: String::new(), file: FilePos::default(), ..binlog(&old).clone() };
-    server.sql("flush binary logs");
-    wait_until(DEADLINE, "the file to be purged", || {
-        let files = server.sql("show binary logs");
-        let newest = files.lines().last().and_then(|line| line.split('\t').next()).unwrap().to_owned();
-        server.sql(&format!("purge binary logs to '{newest}'"));
-        server.sql("show binary logs").lines().count() == 1
-    });
+    purge(&server);
     for start in [old.clone(), Position::Binlog(unknown)] {
         let end = now(&server).await;
         let mut capture = Capture::opened(options(&server), "h", &start).await;
         capture.until_place("the end", |place| place.covers(&end) && has_place(place)).await;
         assert!(capture.places[1..].iter().all(|(_, place)| !has_place(place) || place.covers(&end)));
+    }
+}
+
+/// P19, P22: two servers write one domain with sequences that say nothing of each other; another server answers.
+#[tokio::test]
+async fn p19_two_writers_of_a_domain_are_told_apart_after_a_fail_over() {
+    let [old, new] = two();
+    let first = now(&old).await;
+    let before = [(1, 1), (1, 2), (2, 20), (1, 3)];
+    write_as(&old, &before);
+    let all = read(&old, &first, 4).await;
+    assert_eq!(binlog(&all.position).gtids.to_string(), "0-2-20,0-1-3");
+    assert_eq!(binlog(&now(&old).await).gtids, binlog(&all.position).gtids, "the server says as much");
+    write_as(&new, &before);
+    write_as(&new, &[(2, 21), (1, 4)]);
+    let ids = ["t+1001", "t+1002", "t+2020", "t+1003", "t+2021", "t+1004"].map(|change| vec![change]);
+    for (count, place) in all.places.iter().filter(|(count, _)| *count > 0) {
+        let rest = read(&new, place, ids.len() - count).await;
+        assert_eq!(rest.changes(), ids[*count..], "after {place}");
+    }
+    let end = now(&new).await;
+    assert!(end.covers(&all.position) && !all.position.covers(&end));
+    for (held, is_there) in
+        [("0-2-21", true), ("0-2-20,0-1-4", true), ("0-2-22", false), ("0-2-22,0-1-3", false)]
+    {
+        let held: Position = format!("binlog;;;0;mariadb;{held}").parse().unwrap();
+        let mut capture = Capture::new(options(&new), "h", &all.position);
+        capture.held = vec![held.clone()];
+        assert_eq!(capture.open().await.is_ok(), is_there, "{held}");
+    }
+}
+
+/// P12, P19: the last transaction that was purged is of a server that a position does not know.
+#[tokio::test]
+async fn p12_p19_a_purge_behind_another_writer_is_told_by_the_server() {
+    let [server, _] = two();
+    write_as(&server, &[(1, 1), (1, 2), (2, 20)]);
+    purge(&server);
+    write_as(&server, &[(1, 3)]);
+    let at = |gtids: &str| format!("binlog;;;0;mariadb;{gtids}").parse::<Position>().unwrap();
+    for behind in ["0-1-1", "0-1-2", "0-2-19", "0-2-19,0-1-2"] {
+        let error = open_error(&server, &at(behind)).await;
+        assert_eq!(*error.kind(), ErrorKind::Resync, "{behind}: {error}");
+    }
+    write_as(&server, &[(1, 4)]);
+    for there in ["0-1-3", "0-2-20,0-1-3"] {
+        assert_eq!(read(&server, &at(there), 1).await.changes(), [["t+1004"]], "{there}");
     }
 }

@@ -186,6 +186,6 @@ impl Held {
 fn cannot_tell() -> Error {
     Error::resync("The log was rebuilt for sinks at different places, and a transaction cannot be told from one that is applied already")
         .with_hint(
-            "The source failed over and has no GTIDs, or a domain of its GTIDs runs backwards: reset the pipeline and load again",
+            "The source failed over and has no GTIDs, or the GTIDs of one server run backwards: reset the pipeline and load again",
         )
 }

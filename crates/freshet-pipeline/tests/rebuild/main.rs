@@ -1,8 +1,12 @@
 //! Logs that are begun anew, and what the targets know when that happens more than once, or when a target comes back
 //! from a backup afterwards. Over the in-memory twins; no faults in the middle of statements (those are in `engine`).
-//! `script` has sources whose transactions are told in every way.
+//! `script` has sources whose transactions are told in every way; `servers` has two that fail over, for the histories of
+//! `fail_over` and `random`.
 
+mod fail_over;
+mod random;
 mod script;
+mod servers;
 
 use freshet_core::sink::PrepareMode;
 use freshet_core::source::Source;

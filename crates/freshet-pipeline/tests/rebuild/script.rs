@@ -279,9 +279,10 @@ async fn p13_sinks_at_different_places_hold_every_transaction_once() {
     }
 }
 
-/// P19: after a fail-over a MariaDB domain is told by its sequence, and where that runs backwards by nothing.
+/// P19: after a fail-over a MariaDB transaction is told by the sequence of its server, and where that runs backwards by
+/// nothing.
 #[tokio::test(flavor = "multi_thread")]
-async fn p19_a_domain_that_runs_backwards_on_another_server_is_a_resync() {
+async fn p19_a_server_that_runs_backwards_on_another_one_is_a_resync() {
     let script_of = |house: &House, server, sequences: &[u64]| {
         let places = sequences.iter().zip(1..).map(|(sequence, n)| binlog(mariadb(1, *sequence), server, n));
         Script::new(house, &format!("binlog;{server};{server}.000001;4;mariadb;"), places.collect())

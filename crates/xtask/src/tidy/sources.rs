@@ -12,6 +12,10 @@ const FUNCTION_LINES_MAX: usize = 70;
 const MAY_SLEEP: &[(&str, &str)] = &[
     ("crates/freshet-testkit/src/servers/wait.rs", "the poll that all waiting goes through"),
     ("crates/freshet-pipeline/src/retry.rs", "the back-off between attempts"),
+    (
+        "crates/freshet-pipeline/tests/rebuild/servers.rs",
+        "virtual time: nobody waits while the clock is paused",
+    ),
     ("crates/freshet-mysql/src/table/view.rs", "the pause between tries for the lock"),
     ("crates/freshet/src/status.rs", "the pace of status --watch"),
     ("crates/freshet/src/status_file.rs", "the pace of the status file"),

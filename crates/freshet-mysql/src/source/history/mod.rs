@@ -11,7 +11,8 @@
 //!    since the position: a transaction without a GTID is in no set, and the server leaves out whole files by their
 //!    sets without a word. What of that is found and what cannot be is said in `mysql`.
 //! 5. MariaDB begins by file position on the same server while the file is there, since a domain may run backwards
-//!    in a file (P19); by GTID otherwise.
+//!    in a file (P19); by GTID otherwise, after the last transaction of each domain: the server finds those in its
+//!    binlog by domain and server, whatever the sequences of other servers.
 //! 6. A position of a MySQL without GTIDs is a place: it goes on by place, on the same server only, whatever
 //!    `gtid_mode` is by now, and stays a place.
 //! 7. What is held is of the same kind as ours, and rules 1 and 3 hold for it; without a place, rule 1 alone; without
@@ -91,7 +92,7 @@ impl<'s> History<'s> {
             }
             GtidSet::Mariadb(ours) => {
                 mariadb::check_purged(ours, &self.files, self.connection).await?;
-                Ok(Begin::MariadbGtids(ours.clone()))
+                Ok(Begin::MariadbGtids(ours.lasts()))
             }
             GtidSet::Places => by_place(start, place),
         }
