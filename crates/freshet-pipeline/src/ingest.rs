@@ -182,7 +182,11 @@ impl Ingest {
             let position = self.idle.take();
             self.append(position).await?;
         }
-        let tip = self.source.tip().await?;
+        let tip = tokio::select! {
+            biased;
+            () = stopped(&mut self.stop) => return Ok(()),
+            tip = self.source.tip() => tip?,
+        };
         let source = &self.source;
         self.status.update(|s| {
             s.source_tip = Some(tip.clone());
