@@ -14,6 +14,8 @@ mod faults_log;
 mod faults_source;
 #[path = "scenarios/faults_target.rs"]
 mod faults_target;
+#[path = "scenarios/from_postgres.rs"]
+mod from_postgres;
 #[path = "scenarios/kill.rs"]
 mod kill;
 #[path = "scenarios/kill_watch.rs"]

@@ -48,6 +48,11 @@ pub enum ReadOutcome {
 /// 5. While `read` is not called, the connection is kept alive by a task of the source's own (P8).
 #[async_trait]
 pub trait Source: Send {
+    /// Makes on the server what reading from it needs, if it is not there yet, so that nothing committed after the
+    /// returned place is lost until [`Source::open`] reads it. Called when a pipeline begins, before its first view;
+    /// a pipeline that only streams begins at that place.
+    async fn begin(&mut self) -> Result<Position>;
+
     /// Connects (again), checks that this is the same history as `start`'s, and begins right after it. Called
     /// before the first read and after every error of kind `Unavailable`. `Resync` if the history after `start`
     /// is gone, or if the server does not have all of `start` and of every one of `held`: what targets hold that are

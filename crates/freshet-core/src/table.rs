@@ -13,6 +13,8 @@ use std::sync::Arc;
 pub struct ColumnInfo {
     /// The source's own declaration, `int(10) unsigned zerofill`.
     pub native_type: String,
+    /// Declared NOT NULL, also where the schema says that NULL may occur because the stream does not tell.
+    pub not_null: bool,
     /// Default expression as the source prints it.
     pub default: Option<String>,
     /// Filled by the server: `auto_increment`, identity.
@@ -49,11 +51,23 @@ pub struct IndexInfo {
     pub parts: Vec<IndexPart>,
 }
 
+/// Whose words a table's definition is in: declarations, defaults, collations, methods of indexes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// MySQL's and MariaDB's.
+    #[default]
+    Mysql,
+    /// PostgreSQL's, names qualified as an empty search path has them.
+    Postgres,
+}
+
 /// A table as the source's catalogue describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableInfo {
     /// Name, columns, types, key: equal to what the stream announces for the same definition.
     pub schema: Arc<TableSchema>,
+    /// Whose words the rest is in.
+    pub dialect: Dialect,
     /// One for each column of the schema.
     pub columns: Vec<ColumnInfo>,
     /// Secondary indexes.
@@ -110,6 +124,9 @@ pub struct View {
 pub trait TableReader: Send {
     /// The catalogue of the selected tables now, without a view: for checks and plans.
     async fn tables(&mut self, selection: &dyn Selects) -> Result<Vec<TableInfo>>;
+
+    /// Whether the two bounds of every view are one place, so that a chunk holds exactly what was committed up to it.
+    fn views_are_exact(&self) -> bool;
 
     /// Opens a view shared by `readers` connections.
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View>;

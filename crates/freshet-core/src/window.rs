@@ -29,14 +29,17 @@ pub enum StepKind {
     /// Insert the after images. Strict: a key that is there already is a divergence.
     Insert(Vec<ImageRef>),
     /// Change the row that has the first image's key to the second image; the keys may differ (R6). Tables
-    /// without a key are matched by every column of the first image, one row each (R7). Strict: a row that is not
-    /// there is a divergence.
+    /// without a key are matched by every column of the first image, one row each (R7). A column that is absent from
+    /// the second image keeps its value (R1, R2). Strict: a row that is not there is a divergence.
     Update(Vec<(ImageRef, ImageRef)>),
     /// Delete by the image's key (by every column, one row each, for tables without a key). Strict: a row that
     /// is not there is a divergence.
     Delete(Vec<ImageRef>),
     /// Make the row be there as the image says, whether or not its key is (between F_low and F_high).
     Upsert(Vec<ImageRef>),
+    /// Change the row that has the image's key to the image, in which some columns are absent: those keep their
+    /// values. The row must be there, since nobody can put it together otherwise (between F_low and F_high).
+    Patch(Vec<ImageRef>),
     /// Delete by key whatever is there (between F_low and F_high).
     DeleteIfThere(Vec<ImageRef>),
     /// The keys must not be there (a row inserted and deleted again within the window): a divergence otherwise.

@@ -52,6 +52,7 @@ impl Mapping {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use freshet_core::table::Dialect;
     use freshet_core::{Column, DataType, TableSchema};
 
     fn table(schema: &str, table: &str) -> TableInfo {
@@ -59,6 +60,7 @@ mod tests {
         let schema = TableSchema::new(TableName::new(schema, table), vec![column], vec![0]).expect("valid");
         TableInfo {
             schema: schema.into(),
+            dialect: Dialect::Mysql,
             columns: vec![Default::default()],
             indexes: vec![],
             next_value: None,

@@ -12,6 +12,7 @@ use freshet_core::log::{Log, LogReader, Record};
 use freshet_core::sink::{Applied, Sink, TablePlan};
 use freshet_core::window::Counts;
 use freshet_core::{Error, ErrorKind, Mark, Offset, Position, Result, TableName};
+use std::collections::HashSet;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -34,6 +35,8 @@ pub struct Applier<'a> {
     pub log: &'a Arc<dyn Log>,
     /// Tables.
     pub plans: &'a [TablePlan],
+    /// Tables that were read at one place, so that every change that they do not hold is strict.
+    pub exact: HashSet<TableName>,
     /// F_high while the tables are not consistent yet.
     pub high: Option<Position>,
     /// What the target holds beyond its place on the log. It is left out, and until the log has passed what a sink
@@ -77,7 +80,7 @@ impl Applier<'_> {
     /// Applies from `from`, the checkpoint's mark, until the goal or a stop. On `Reorder` the caller takes the
     /// sink over and calls again; the windows up to the failed one then go in order.
     pub async fn run(&mut self, from: Mark) -> Result<Ended> {
-        let tables = Tables::new(self.plans);
+        let tables = Tables::new(self.plans, |table| self.exact.contains(table));
         let reader = self.log.reader(from.next).await?;
         let mut at = Progress {
             reader,

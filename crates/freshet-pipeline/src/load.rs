@@ -27,6 +27,8 @@ pub struct Loader<'a> {
     pub prepare: PrepareMode,
     /// Rows of a chunk.
     pub chunk_rows: u64,
+    /// Whether every view has one bound.
+    pub exact: bool,
     /// Status.
     pub status: &'a Arc<Status>,
     /// Stop.
@@ -39,7 +41,7 @@ pub struct Loaded {
     pub plans: Vec<TablePlan>,
     /// F_high.
     pub high: Position,
-    /// What tables without a key hold.
+    /// What tables hold exactly: those without a key, and those that were read at one place.
     pub holds: HashMap<TableName, Position>,
 }
 
@@ -86,17 +88,19 @@ fn of_another_kind() -> Error {
         .with_hint("Put gtid_mode back as it was, or reset the pipeline and load again")
 }
 
-/// F_high of tables whose chunks are all in, and what tables without a key hold.
+/// F_high of tables whose chunks are all in, and what tables hold exactly. `is_exact` says whether a chunk of the table
+/// holds all of what was committed up to its F_high and nothing more; if all of its chunks have one, the table does.
 pub fn bounds_of(
     tables: &[TableState],
-    key_less: impl Fn(&TableName) -> bool,
+    is_exact: impl Fn(&TableName) -> bool,
 ) -> Result<(Option<Position>, HashMap<TableName, Position>)> {
     let mut high: Option<Position> = None;
     let mut holds = HashMap::new();
     for table in tables {
-        for chunk_high in table.chunks.iter().filter_map(|c| c.high.as_ref()) {
+        let highs: Vec<&Position> = table.chunks.iter().filter_map(|c| c.high.as_ref()).collect();
+        for chunk_high in &highs {
             high = Some(match high {
-                None => chunk_high.clone(),
+                None => (*chunk_high).clone(),
                 Some(high) => high.combine(chunk_high, true).ok_or_else(|| {
                     Error::resync(format!(
                         "Chunks of table {} were read from different source histories",
@@ -105,9 +109,12 @@ pub fn bounds_of(
                     .with_hint("Reset the pipeline and load again")
                 })?,
             });
-            if key_less(&table.table) {
-                holds.insert(table.table.clone(), chunk_high.clone());
-            }
+        }
+        if let Some(first) = highs.first()
+            && is_exact(&table.table)
+            && highs.iter().all(|high| high == first)
+        {
+            holds.insert(table.table.clone(), (*first).clone());
         }
     }
     Ok((high, holds))
@@ -145,7 +152,7 @@ impl Loader<'_> {
             chunk.high.get_or_insert_with(|| high.clone());
         }
         sink.finish_load(&plans).await?;
-        Ok(Some(Loaded::of(plans, &states, high)?))
+        Ok(Some(Loaded::of(plans, &states, high, self.exact)?))
     }
 
     /// The chunks of one table, as stored before or planned now.
@@ -275,11 +282,12 @@ impl Worker {
 }
 
 impl Loaded {
-    /// What follows from the chunks of finished tables; `fallback` is F_high where there is no chunk at all.
-    pub fn of(plans: Vec<TablePlan>, states: &[TableState], fallback: Position) -> Result<Self> {
+    /// What follows from the chunks of finished tables; `fallback` is F_high where there is no chunk at all. `exact`
+    /// says whether the views that they were read under had one bound. A table without a key is only ever read so.
+    pub fn of(plans: Vec<TablePlan>, states: &[TableState], fallback: Position, exact: bool) -> Result<Self> {
         let key_less =
             |name: &TableName| plans.iter().any(|p| p.info.name() == name && p.info.schema.key().is_empty());
-        let (high, holds) = bounds_of(states, key_less)?;
+        let (high, holds) = bounds_of(states, |name| exact || key_less(name))?;
         Ok(Self { high: high.unwrap_or(fallback), holds, plans })
     }
 }

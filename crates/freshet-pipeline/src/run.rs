@@ -93,6 +93,8 @@ struct Shared {
     /// A log is not trimmed while a sink takes its place on it.
     trimming: Mutex<()>,
     tables: Mutex<Box<dyn TableReader>>,
+    /// Whether every view of `tables` has one bound.
+    exact_views: bool,
     selection: Arc<Selection>,
     settings: Settings,
     status: Arc<Status>,
@@ -156,6 +158,7 @@ async fn run_inner(
         log,
         held,
         trimming: Mutex::new(()),
+        exact_views: tables.views_are_exact(),
         tables: Mutex::new(tables),
         selection,
         settings,
@@ -282,8 +285,9 @@ impl Establish<'_> {
     /// Fixes F_low, begins the log there, and every sink on it.
     async fn fresh(&mut self, sinks: &mut [SinkPart]) -> Result<Option<Established>> {
         let (held, mut first_view) = (Holdings::default(), None);
+        let begun = self.source.begin().await?;
         let start = if self.settings.mode == Mode::Stream {
-            self.source.tip().await?
+            begun
         } else {
             let readers = self.settings.readers;
             let Some(view) = open_view(self.tables, self.selection, readers, None, &mut self.stop).await?
@@ -571,6 +575,7 @@ impl SinkTask {
             mapping: &self.mapping,
             prepare: self.prepare,
             chunk_rows: self.shared.settings.chunk_rows,
+            exact: self.shared.exact_views,
             status: &self.shared.status,
             stop: self.stop.clone(),
         };
@@ -587,7 +592,7 @@ impl SinkTask {
         if stream && ownership.tables.is_empty() {
             self.sink.prepare(&plans, PrepareMode::Keep).await?;
         }
-        Loaded::of(plans, &ownership.tables, low.clone())
+        Loaded::of(plans, &ownership.tables, low.clone(), self.shared.exact_views)
     }
 
     async fn apply(
@@ -612,6 +617,7 @@ impl SinkTask {
             sink: self.sink.as_mut(),
             log: &self.shared.log,
             plans: &loaded.plans,
+            exact: loaded.holds.keys().cloned().collect(),
             high: (!consistent).then_some(loaded.high),
             held: held.with_tables(loaded.holds),
             goal,

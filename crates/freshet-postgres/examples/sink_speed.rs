@@ -6,7 +6,7 @@
 use freshet_core::codec::{BatchBuilder, RowWriter};
 use freshet_core::log::Record;
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
-use freshet_core::table::{Chunk, ColumnInfo, TableInfo};
+use freshet_core::table::{Chunk, ColumnInfo, Dialect, TableInfo};
 use freshet_core::temporal::{DateTime, Timestamp};
 use freshet_core::window::{Counts, ImageRef, Step, StepKind, Window};
 use freshet_core::{
@@ -45,6 +45,7 @@ fn bench_plan() -> TablePlan {
     let native = columns.iter().map(|c| ColumnInfo { native_type: c.2.into(), ..ColumnInfo::default() });
     let info = TableInfo {
         schema: Arc::new(schema.expect("a schema")),
+        dialect: Dialect::Mysql,
         columns: native.collect(),
         indexes: vec![],
         next_value: None,

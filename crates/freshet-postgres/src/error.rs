@@ -61,8 +61,12 @@ pub(crate) fn statement_error(scope: &Scope, doing: impl Display, error: &tokio_
     let Some(db) = error.as_db_error() else {
         return transport_error(doing, error);
     };
-    let code = db.code().code();
-    let text = format!("{doing}: {} (SQLSTATE {code})", safe_message(code, db.message()));
+    coded_error(scope, doing, db.code().code(), db.message())
+}
+
+/// The same, from the server's own words.
+pub(crate) fn coded_error(scope: &Scope, doing: impl Display, code: &str, message: &str) -> Error {
+    let text = format!("{doing}: {} (SQLSTATE {code})", safe_message(code, message));
     let error = match (class(code), scope) {
         (Class::Again, _) => Error::unavailable(text),
         (Class::Invalid, _) => Error::invalid(text),
@@ -135,6 +139,23 @@ pub(crate) fn connect_error(options: &ConnectOptions, error: &tokio_postgres::Er
     transport_error(doing, error)
 }
 
+/// The server cannot be reached, or its certificate is not accepted.
+pub(crate) fn unreachable(options: &ConnectOptions, error: &std::io::Error) -> Error {
+    let text = format!("Connecting to PostgreSQL at {}: {error}", options.place());
+    match certificate_error(error) {
+        true => Error::invalid(text)
+            .with_hint("Name the right tls_ca_file, or use a host name that the certificate is for"),
+        false => Error::unavailable(text),
+    }
+}
+
+fn certificate_error(error: &std::io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    tls.is_some_and(|tls| {
+        matches!(tls, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+    })
+}
+
 fn transport_error(doing: impl Display, error: &tokio_postgres::Error) -> Error {
     let text = format!("{doing}: {}", causes(error));
     let local =
@@ -161,12 +182,8 @@ fn causes(error: &tokio_postgres::Error) -> String {
 fn tls_refused(error: &tokio_postgres::Error) -> bool {
     let mut source = error.source();
     while let Some(cause) = source {
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(tls) = inner.and_then(|e| e.downcast_ref::<rustls::Error>()) {
-            return matches!(
-                tls,
-                rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented
-            );
+        if cause.downcast_ref::<std::io::Error>().is_some_and(certificate_error) {
+            return true;
         }
         source = cause.source();
     }

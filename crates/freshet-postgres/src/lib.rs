@@ -6,12 +6,21 @@
 
 #![forbid(unsafe_code)]
 
+mod catalog;
+mod decode;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
+mod lsn;
 mod options;
 mod quote;
 mod session;
 mod sink;
+mod source;
+mod table;
 mod tls;
+mod values;
+mod wire;
 
 pub use freshet_core::check::{Finding, Severity};
 pub use options::{
@@ -19,3 +28,6 @@ pub use options::{
 };
 pub use sink::check::{check, grants, reset};
 pub use sink::{PRIMARY_KEY_AFTER_LOAD, PostgresSink};
+pub use source::check::{check as check_source, grants as source_grants};
+pub use source::{WalSource, WalSourceOptions, forget};
+pub use table::{PostgresTableReader, ReaderOptions};

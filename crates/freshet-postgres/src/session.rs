@@ -5,7 +5,7 @@
 
 use crate::error::{Scope, connect_error, statement_error};
 use crate::options::{ConnectOptions, SinkOptions, TlsMode};
-use crate::quote::literal;
+use crate::quote::{NAME_BYTES_MAX, literal};
 use crate::tls::Tls;
 use freshet_core::{Error, Result};
 use std::sync::Arc;
@@ -31,7 +31,8 @@ pub(crate) struct Session {
 
 /// Connects and sets everything.
 pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
-    let client = Arc::new(connect(&options.connect, &application_name(options)).await?);
+    let client =
+        Arc::new(connect(&options.connect, &application_name(&options.pipeline, &options.sink)).await?);
     let fail = |doing: &str, error: &tokio_postgres::Error| statement_error(&Scope::Session, doing, error);
     let version = "select current_setting('server_version_num')::int, pg_backend_pid(), \
                    has_parameter_privilege('session_replication_role', 'set')";
@@ -101,10 +102,14 @@ async fn drive<F: Future<Output = Result<(), tokio_postgres::Error>>>(connection
     }
 }
 
-fn application_name(options: &SinkOptions) -> String {
-    // The server keeps 63 bytes; cut on a character.
-    let mut name = format!("freshet:{}:{}", options.pipeline, options.sink);
-    while name.len() > crate::quote::NAME_BYTES_MAX {
+/// `freshet:pipeline:purpose`; a pipeline's name gives way where the server would cut.
+pub(crate) fn application_name(pipeline: &str, purpose: &str) -> String {
+    let mut name = format!("freshet:{pipeline}:{purpose}");
+    while name.len() > NAME_BYTES_MAX && name.len() > "freshet::".len() + purpose.len() {
+        name.remove("freshet:".len());
+    }
+    // A purpose that is too long by itself.
+    while name.len() > NAME_BYTES_MAX {
         name.pop();
     }
     name
@@ -120,6 +125,9 @@ fn settings(options: &SinkOptions) -> String {
         ("extra_float_digits", "3".into()),
         ("client_encoding", "UTF8".into()),
         ("bytea_output", "hex".into()),
+        // Values that travel as text are read as a PostgreSQL source prints them.
+        ("lc_monetary", "C".into()),
+        ("xmloption", "content".into()),
         ("standard_conforming_strings", "on".into()),
         ("default_transaction_isolation", "read committed".into()),
         ("default_transaction_read_only", "off".into()),
@@ -156,7 +164,7 @@ fn settings(options: &SinkOptions) -> String {
 pub(crate) async fn refuse_pooler(options: &SinkOptions, session: &Session) -> Result<()> {
     let fail =
         |error: &tokio_postgres::Error| statement_error(&Scope::Session, "Looking for a pooler", error);
-    let probe = connect(&options.connect, &application_name(options)).await?;
+    let probe = connect(&options.connect, &application_name(&options.pipeline, &options.sink)).await?;
     let rows = probe.simple_query("begin; select pg_backend_pid()").await.map_err(|e| fail(&e))?;
     let other = rows.iter().find_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),

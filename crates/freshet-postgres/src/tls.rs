@@ -50,6 +50,26 @@ impl Tls {
     }
 }
 
+impl Tls {
+    /// A session over `stream`, and the hash for channel binding.
+    pub(crate) async fn session<S>(&self, host: &str, stream: S) -> io::Result<(Stream<S>, Option<Vec<u8>>)>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let connector = <Self as MakeTlsConnect<S>>::make_tls_connect(&mut self.clone(), host)?;
+        let session = connector.connect(stream).await?;
+        let hash = session.end_point_hash();
+        Ok((session, hash))
+    }
+}
+
+impl<S> Stream<S> {
+    fn end_point_hash(&self) -> Option<Vec<u8>> {
+        let (_, session) = self.0.get_ref();
+        session.peer_certificates().and_then(|chain| chain.first()).and_then(|first| end_point_hash(first))
+    }
+}
+
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match ca_file {
@@ -112,9 +132,7 @@ pub(crate) struct Stream<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Stream<S> {
     fn channel_binding(&self) -> ChannelBinding {
-        let (_, session) = self.0.get_ref();
-        let certificate = session.peer_certificates().and_then(|chain| chain.first());
-        match certificate.and_then(|certificate| end_point_hash(certificate)) {
+        match self.end_point_hash() {
             Some(hash) => ChannelBinding::tls_server_end_point(hash),
             None => ChannelBinding::none(),
         }

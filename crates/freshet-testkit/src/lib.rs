@@ -4,5 +4,6 @@
 //! It decides nothing about what is right; the tests do.
 
 pub mod conformance;
+pub mod fuzzing;
 pub mod memory;
 pub mod servers;

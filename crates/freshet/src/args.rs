@@ -28,6 +28,8 @@ pub enum Command {
     Log(LogCommand),
     /// Forget everything a pipeline has done, to begin again: its log, and its rows in the control schema
     Reset(ResetArgs),
+    /// End a pipeline for good: as reset, and remove what it made on its source (slot and publication)
+    Drop(ResetArgs),
     /// Read the source into the log and nothing else, to measure it
     #[command(hide = true)]
     Capture(crate::capture::CaptureArgs),
@@ -174,7 +176,7 @@ pub struct LogVerifyArgs {
     pub target: PathBuf,
 }
 
-/// `freshet reset`.
+/// `freshet reset` and `freshet drop`.
 #[derive(Debug, Args)]
 pub struct ResetArgs {
     /// The pipeline's YAML file

@@ -8,6 +8,8 @@ use crate::config::{
     UndecodableText,
 };
 use freshet_core::sink::PrepareMode;
+use freshet_core::source::Source;
+use freshet_core::table::TableReader;
 use freshet_core::{Error, Result};
 use freshet_log::DirectoryStore;
 use freshet_mysql::server::Flavour;
@@ -15,17 +17,20 @@ use freshet_mysql::source::{BinlogSource, SourceOptions};
 use freshet_mysql::table::MysqlTableReader;
 use freshet_mysql::wire;
 use freshet_pipeline::{Parts, Settings, SinkPart, bounds};
-use freshet_postgres::PostgresSink;
+use freshet_postgres::{PostgresSink, PostgresTableReader, ReaderOptions, WalSource, WalSourceOptions};
 use std::path::Path;
 use std::sync::Arc;
 
 /// The parts of the pipeline. Nothing is connected or opened yet.
 pub fn parts(config: &Config) -> Parts {
     let selection = Arc::new(config.selection.clone());
-    let tables = MysqlTableReader::new(mysql_connect(&config.source.endpoint), flavour(config));
+    let source: Box<dyn Source> = match flavour(config) {
+        Some(flavour) => Box::new(BinlogSource::new(binlog_options(config, flavour), selection.clone())),
+        None => Box::new(WalSource::new(wal_options(config), selection.clone())),
+    };
     Parts {
-        source: Box::new(BinlogSource::new(source_options(config), selection.clone())),
-        tables: Box::new(tables),
+        source,
+        tables: table_reader(config),
         store: Box::new(DirectoryStore::new(&config.log.dir, log_options(&config.log))),
         sinks: config.sinks.iter().map(|sink| sink_part(config, sink)).collect(),
         selection,
@@ -62,16 +67,18 @@ pub fn settings(config: &Config, until_caught_up: bool) -> Settings {
     }
 }
 
-fn flavour(config: &Config) -> Flavour {
+/// Which of the servers with a binlog the source is; `None` for PostgreSQL.
+pub fn flavour(config: &Config) -> Option<Flavour> {
     match config.source.kind {
-        SourceKind::Mariadb => Flavour::Mariadb,
-        SourceKind::Mysql => Flavour::Mysql,
+        SourceKind::Mariadb => Some(Flavour::Mariadb),
+        SourceKind::Mysql => Some(Flavour::Mysql),
+        SourceKind::Postgres => None,
     }
 }
 
-/// How the source is read.
-pub fn source_options(config: &Config) -> SourceOptions {
-    let defaults = SourceOptions::new(mysql_connect(&config.source.endpoint), flavour(config));
+/// How a binlog is read.
+pub fn binlog_options(config: &Config, flavour: Flavour) -> SourceOptions {
+    let defaults = SourceOptions::new(mysql_connect(&config.source.endpoint), flavour);
     SourceOptions {
         server_id: config.source.server_id,
         heartbeat_ms: config.source.heartbeat_ms.unwrap_or(defaults.heartbeat_ms),
@@ -79,6 +86,27 @@ pub fn source_options(config: &Config) -> SourceOptions {
         batch_bytes_max: bounds::BATCH_BYTES_MAX,
         ..defaults
     }
+}
+
+/// How a WAL is read.
+pub fn wal_options(config: &Config) -> WalSourceOptions {
+    let source = &config.source;
+    let connect = postgres_connect(&source.endpoint, &source.postgres.database);
+    let defaults = WalSourceOptions::new(connect, &config.name);
+    WalSourceOptions {
+        slot: source.postgres.slot.clone().unwrap_or(defaults.slot),
+        publication: source.postgres.publication.clone().unwrap_or(defaults.publication),
+        schemas_left_out: control_schemas(config),
+        batch_bytes_target: bounds::BATCH_BYTES_TARGET,
+        batch_bytes_max: bounds::BATCH_BYTES_MAX,
+        ..defaults
+    }
+}
+
+/// Where freshet keeps tables of its own: never captured, also where a sink is the source's own server.
+fn control_schemas(config: &Config) -> Vec<String> {
+    let own = config.sinks.iter().map(|sink| sink.control_schema.clone());
+    own.chain(["freshet".to_owned()]).collect()
 }
 
 fn mysql_connect(endpoint: &Endpoint) -> wire::ConnectOptions {
@@ -139,9 +167,19 @@ fn policies(sink: &SinkConfig) -> freshet_postgres::Policies {
     }
 }
 
-/// Reader of the source's catalogue, for checks.
-pub fn table_reader(config: &Config) -> MysqlTableReader {
-    MysqlTableReader::new(mysql_connect(&config.source.endpoint), flavour(config))
+/// Reader of the source's catalogue and rows.
+pub fn table_reader(config: &Config) -> Box<dyn TableReader> {
+    match flavour(config) {
+        Some(flavour) => Box::new(MysqlTableReader::new(mysql_connect(&config.source.endpoint), flavour)),
+        None => {
+            let connect = postgres_connect(&config.source.endpoint, &config.source.postgres.database);
+            let options = ReaderOptions {
+                schemas_left_out: control_schemas(config),
+                ..ReaderOptions::new(connect, &config.name)
+            };
+            Box::new(PostgresTableReader::new(options))
+        }
+    }
 }
 
 /// Removes the files of a log, and nothing else that lies in its directory.

@@ -1,9 +1,9 @@
 //! Asks the servers of a pipeline what stands in its way, and says it in one shape.
 
 use crate::assemble;
-use crate::config::{Config, Mode, SinkConfig, SourceKind};
+use crate::config::{Config, Mode, SinkConfig};
 use crate::findings::{Finding, Severity};
-use freshet_core::table::{TableInfo, TableReader};
+use freshet_core::table::TableInfo;
 use freshet_core::{Error, Result};
 use freshet_mysql::check::{CheckOptions, Role};
 
@@ -35,10 +35,14 @@ fn role(mode: Mode) -> Role {
 }
 
 async fn source(config: &Config) -> Vec<Finding> {
-    let source = assemble::source_options(config);
-    let options = CheckOptions::new(role(config.mode));
-    let found =
-        freshet_mysql::check::check(&source.connect, source.flavour, &config.selection, &options).await;
+    let found = match assemble::flavour(config) {
+        Some(flavour) => {
+            let connect = assemble::binlog_options(config, flavour).connect;
+            let options = CheckOptions::new(role(config.mode));
+            freshet_mysql::check::check(&connect, flavour, &config.selection, &options).await
+        }
+        None => freshet_postgres::check_source(&assemble::wal_options(config), &config.selection).await,
+    };
     found.into_iter().map(|found| Finding::at("source", found)).collect()
 }
 
@@ -68,13 +72,18 @@ fn of_error(place: &str, code: &'static str, subject: &str, error: &Error) -> Fi
 
 /// The smallest grants of each role: where they are given, and the statements.
 pub fn grants(config: &Config) -> Vec<(String, Vec<String>)> {
-    let source = assemble::source_options(config);
-    let databases: Vec<String> = config.selection.schemas().into_iter().map(str::to_owned).collect();
+    let schemas: Vec<String> = config.selection.schemas().into_iter().map(str::to_owned).collect();
     let user = &config.source.endpoint.user;
-    let statements = freshet_mysql::check::grants(source.flavour, role(config.mode), user, &databases);
-    let server = match config.source.kind {
-        SourceKind::Mariadb => "MariaDB",
-        SourceKind::Mysql => "MySQL",
+    let (server, statements) = match assemble::flavour(config) {
+        Some(flavour) => {
+            let statements = freshet_mysql::check::grants(flavour, role(config.mode), user, &schemas);
+            (flavour.to_string(), statements)
+        }
+        None => {
+            let options = assemble::wal_options(config);
+            let server = format!("PostgreSQL, database {}", options.connect.database);
+            (server, freshet_postgres::source_grants(&options, &schemas))
+        }
     };
     let mut parts = vec![(format!("source, on {server}"), statements)];
     for sink in &config.sinks {
@@ -88,4 +97,16 @@ pub fn grants(config: &Config) -> Vec<(String, Vec<String>)> {
 /// Forgets the pipeline on a sink; what was done, one line each.
 pub async fn reset(config: &Config, sink: &SinkConfig, drop_tables: bool) -> Result<Vec<String>> {
     freshet_postgres::reset(&assemble::sink_options(config, sink), drop_tables).await
+}
+
+/// Removes what the pipeline has made on its source; what was done.
+pub async fn forget_source(config: &Config) -> Result<Option<String>> {
+    match assemble::flavour(config) {
+        Some(_) => Ok(None),
+        None => {
+            let options = assemble::wal_options(config);
+            freshet_postgres::forget(&options).await?;
+            Ok(Some(format!("slot {} and publication {} removed", options.slot, options.publication)))
+        }
+    }
 }

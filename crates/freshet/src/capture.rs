@@ -57,8 +57,8 @@ async fn begin(config: &Config) -> Result<()> {
         return Err(Error::invalid(format!("Log directory {dir} holds a log already"))
             .with_hint("Measure with a pipeline file whose log.dir is of its own"));
     }
-    let tip = source.tip().await?;
-    store.create(&tip, &[]).await?;
+    let start = source.begin().await?;
+    store.create(&start, &[]).await?;
     Ok(())
 }
 

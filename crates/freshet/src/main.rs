@@ -35,7 +35,8 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Log(command) => log::run(&command),
-        Command::Reset(args) => reset::run(&args),
+        Command::Reset(args) => reset::run(&args, reset::Extent::Reset),
+        Command::Drop(args) => reset::run(&args, reset::Extent::Drop),
         Command::Capture(args) => capture::run(&args),
     };
     match ended {

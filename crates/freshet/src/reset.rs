@@ -1,4 +1,5 @@
-//! `freshet reset`: forgets a pipeline's log and its rows in the control schema, so that it begins again.
+//! `freshet reset`: forgets a pipeline's log and its rows in the control schema, so that it begins again. `freshet
+//! drop` also removes what it made on its source, which keeps WAL for a pipeline that never comes back.
 //!
 //! Never the target's tables unless asked for. The target is cleared first: a log without its checkpoints is
 //! begun anew by the next run, checkpoints without their log would be rebuilt from.
@@ -12,8 +13,17 @@ use crate::{assemble, backend_check};
 use freshet_core::Error;
 use std::io::{self, BufRead, IsTerminal, Write};
 
+/// How much is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// What has been done: the pipeline begins again.
+    Reset,
+    /// Everything: the pipeline ends.
+    Drop,
+}
+
 /// Runs the command.
-pub fn run(args: &ResetArgs) -> Result<(), Failure> {
+pub fn run(args: &ResetArgs, extent: Extent) -> Result<(), Failure> {
     let config = config::load(&args.file, Variables::From(&environment))
         .map_err(|refused| Failure::Refused { file: args.file.clone(), refused })?;
     if args.drop_tables && config.mode == Mode::Stream {
@@ -37,6 +47,12 @@ pub fn run(args: &ResetArgs) -> Result<(), Failure> {
     if claim.is_some() {
         remove_log(&config)?;
         writeln!(out, "log {} removed", config.log.dir.display())?;
+    }
+    if extent == Extent::Drop {
+        if let Some(told) = runtime.block_on(backend_check::forget_source(&config))? {
+            writeln!(out, "source: {told}")?;
+        }
+        return Ok(writeln!(out, "Pipeline {} is gone", config.name)?);
     }
     Ok(writeln!(out, "Pipeline {} begins anew with the next freshet run", config.name)?)
 }

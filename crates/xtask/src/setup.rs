@@ -43,6 +43,7 @@ const NEEDS: &[Need] = &[
     Need { package: "mariadb-client", purposes: EVERY, is_met: || has("mariadb") && has("mariadb-binlog") },
     Need { package: "postgresql", purposes: EVERY, is_met: || servers::postgres_bin_dir().is_ok() },
     Need { package: "postgresql-client", purposes: EVERY, is_met: || has("psql") },
+    Need { package: "npm", purposes: TEST, is_met: || has("npm") || servers::postgres_roots_are_complete() },
     Need { package: "util-linux", purposes: EVERY, is_met: || has("setpriv") },
     Need { package: "openssl", purposes: TEST, is_met: || has("openssl") },
     Need { package: "debian-archive-keyring", purposes: TEST, is_met: has_keyring },

@@ -42,6 +42,22 @@ impl<'a> RowRef<'a> {
         self.cells().nth(column).unwrap_or_else(|| Err(short("row image")))
     }
 
+    /// Whether a column is absent from the image. Does not walk the cells before it.
+    #[inline]
+    pub fn lacks(&self, column: usize) -> bool {
+        // The states stand first in the image, two bits each.
+        let byte = self.image.get(column / 4).copied().unwrap_or_default();
+        column < self.schema.cells().len() && (byte >> (column % 4 * 2)) & 3 == STATE_ABSENT
+    }
+
+    /// Whether any column is absent from the image.
+    pub fn is_partial(&self) -> bool {
+        const LOW: u8 = 0b0101_0101;
+        const _: () = assert!(STATE_ABSENT == 0b10, "the high bit of a state, and not the low one");
+        let states = self.image.get(..state_bytes(self.schema.cells().len())).unwrap_or_default();
+        states.iter().any(|byte| (byte >> 1) & !byte & LOW != 0)
+    }
+
     /// Sets `changed[column]` for every column whose cell is not byte for byte that of `other`, a row of the same
     /// schema; the others are left as they are.
     pub fn mark_changed(&self, other: RowRef<'_>, changed: &mut [bool]) -> Result<()> {

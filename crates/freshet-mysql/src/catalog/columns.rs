@@ -41,6 +41,7 @@ pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
         None => Err(Refusal::Type { column: name.clone(), native: native.clone() }),
     };
     let info = ColumnInfo {
+        not_null: !nullable,
         default: row.text(9).map(str::to_owned),
         auto_increment: extra.contains("auto_increment"),
         generated: row.text(13).is_some_and(|expression| !expression.is_empty()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use freshet_core::error::Result;
 use freshet_core::schema::{TableName, TableSchema};
 use freshet_core::source::Selects;
-use freshet_core::table::{ColumnInfo, IndexInfo, IndexPart, TableInfo};
+use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, IndexPart, TableInfo};
 
 use super::columns::{self, Parsed};
 use super::keys::{self, ForeignKey, are_cascades_logged};
@@ -267,6 +267,7 @@ impl Found {
         let schema = TableSchema::new(name, columns, key)?;
         definition.tables.push(TableInfo {
             schema: Arc::new(schema),
+            dialect: Dialect::Mysql,
             columns: infos,
             indexes: others.into_iter().map(|(index, parts)| index_info(index, &parts, &places)).collect(),
             next_value: self.next_value,

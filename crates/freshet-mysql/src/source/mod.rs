@@ -152,6 +152,11 @@ impl BinlogSource {
 
 #[async_trait]
 impl Source for BinlogSource {
+    /// A binlog is kept by the server's own rules.
+    async fn begin(&mut self) -> Result<Position> {
+        self.tip().await
+    }
+
     async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()> {
         self.stream = None;
         self.options.check()?;

@@ -77,6 +77,10 @@ impl TableReader for MysqlTableReader {
         tables
     }
 
+    fn views_are_exact(&self) -> bool {
+        self.method == ViewMethod::Lock
+    }
+
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View> {
         view::open(self, selection, readers.max(1)).await
     }

@@ -5,8 +5,9 @@
 //! schema are barriers: what stands before them is netted apart from what follows.
 
 use super::held::Held;
+use super::keys::{KeyState, key_bytes};
 use super::table::{Change, NetTable, Netted};
-use freshet_core::codec::EventRef;
+use freshet_core::codec::{EventRef, RowRef};
 use freshet_core::log::{Log, Record};
 use freshet_core::schema::SchemaId;
 use freshet_core::sink::TablePlan;
@@ -29,6 +30,8 @@ pub enum Rigour {
 struct Planned {
     schema: Arc<TableSchema>,
     uniques: Vec<Vec<u16>>,
+    /// What was loaded is of one place exactly, or has no key to find it by: every change is strict.
+    is_exact: bool,
 }
 
 /// The tables of one sink.
@@ -38,8 +41,8 @@ pub struct Tables {
 }
 
 impl Tables {
-    /// The planned tables.
-    pub fn new(plans: &[TablePlan]) -> Self {
+    /// The planned tables; `is_exact` says of which what was loaded is of one place exactly.
+    pub fn new(plans: &[TablePlan], is_exact: impl Fn(&TableName) -> bool) -> Self {
         let by_name = plans.iter().map(|plan| {
             let info = &plan.info;
             let whole = |i: &&freshet_core::table::IndexInfo| {
@@ -51,7 +54,8 @@ impl Tables {
                 .filter(whole)
                 .map(|i| i.parts.iter().filter_map(|p| p.column).collect())
                 .collect();
-            (info.name().clone(), Planned { schema: info.schema.clone(), uniques })
+            let is_exact = info.schema.key().is_empty() || is_exact(info.name());
+            (info.name().clone(), Planned { schema: info.schema.clone(), uniques, is_exact })
         });
         Self { by_name: by_name.collect() }
     }
@@ -243,7 +247,7 @@ impl<'t> WindowBuilder<'t> {
             Some(steps) => self.window.steps = steps,
             None => {
                 self.window.ordered = true;
-                self.window.steps = self.in_order();
+                self.window.steps = self.in_order()?;
             }
         }
         Ok((self.window, self.touched))
@@ -258,64 +262,103 @@ impl<'t> WindowBuilder<'t> {
             let (table, change) = match item {
                 Item::Row(table, change) => (*table as usize, *change),
                 Item::Truncate(table) => {
-                    self.flush(&mut nets, &mut steps);
+                    self.flush(&mut nets, &mut steps)?;
                     steps.push(self.step(*table as usize, StepKind::Truncate));
                     continue;
                 }
             };
             let schema = change_schema(change);
             if last_schema[table].is_some_and(|s| s != schema) {
-                self.flush(&mut nets, &mut steps);
+                self.flush(&mut nets, &mut steps)?;
             }
             last_schema[table] = Some(schema);
             let planned = self.tables.get(&self.touched[table].0)?;
             if planned.schema.key().is_empty() {
-                push_in_order(&mut steps, &self.touched[table].0, change, Rigour::Strict);
+                let kinds = self.kinds(change, Rigour::Strict, &[])?;
+                push_in_order(&mut steps, &self.touched[table].0, kinds);
                 continue;
             }
             let key = self.window.schemas[schema as usize].key();
             let net = nets[table].get_or_insert_with(|| NetTable::new(key, &planned.uniques));
             match net.add(change, |image| self.window.row(image))? {
                 Netted::Yes => {}
+                Netted::Apart => {
+                    self.flush(&mut nets, &mut steps)?;
+                    let kinds = self.kinds(change, self.rigour_of(planned), key)?;
+                    // Steps of their own: two updates of a key are never one statement.
+                    steps.extend(kinds.into_iter().map(|kind| self.step(table, kind)));
+                }
                 Netted::NeedsOrder => {
                     self.items = items;
                     return Ok(None);
                 }
             }
         }
-        self.flush(&mut nets, &mut steps);
+        self.flush(&mut nets, &mut steps)?;
         Ok(Some(steps))
     }
 
-    /// Moves the net changes so far into steps: every table's deletes, then updates, then inserts.
-    fn flush(&self, nets: &mut [Option<NetTable>], steps: &mut Vec<Step>) {
-        let mut all: Vec<Step> = Vec::new();
+    /// Moves the net changes so far into steps: every table's deletes, then updates, then inserts, then the updates of
+    /// what was inserted.
+    fn flush(&self, nets: &mut [Option<NetTable>], steps: &mut Vec<Step>) -> Result<()> {
+        let (mut main, mut last) = (Vec::new(), Vec::new());
         for (table, net) in nets.iter_mut().enumerate() {
-            let kinds = net.take().map(|n| n.steps(self.rigour == Rigour::Idempotent)).unwrap_or_default();
-            all.extend(kinds.into_iter().map(|kind| self.step(table, kind)));
+            let Some(net) = net.take() else { continue };
+            let rigour = self.rigour_of(self.tables.get(&self.touched[table].0)?);
+            let net = net.steps(rigour == Rigour::Idempotent, |image| self.window.row(image))?;
+            main.extend(net.main.into_iter().map(|kind| self.step(table, kind)));
+            last.extend(net.last.into_iter().map(|kind| self.step(table, kind)));
         }
-        all.sort_by_key(|step| phase(&step.kind));
-        steps.append(&mut all);
+        main.sort_by_key(|step| phase(&step.kind));
+        steps.append(&mut main);
+        steps.append(&mut last);
+        Ok(())
+    }
+
+    /// Between the bounds of a load only tables that were read at more than one place are idempotent.
+    fn rigour_of(&self, table: &Planned) -> Rigour {
+        if table.is_exact { Rigour::Strict } else { self.rigour }
     }
 
     fn step(&self, table: usize, kind: StepKind) -> Step {
         Step { table: self.touched[table].0.clone(), kind }
     }
 
-    fn in_order(&self) -> Vec<Step> {
+    fn in_order(&self) -> Result<Vec<Step>> {
         let mut steps: Vec<Step> = Vec::new();
         for item in &self.items {
             match item {
                 Item::Truncate(table) => steps.push(self.step(*table as usize, StepKind::Truncate)),
                 Item::Row(table, change) => {
                     let name = &self.touched[*table as usize].0;
-                    let keyless = self.tables.get(name).is_ok_and(|p| p.schema.key().is_empty());
-                    let rigour = if keyless { Rigour::Strict } else { self.rigour };
-                    push_in_order(&mut steps, name, *change, rigour);
+                    let planned = self.tables.get(name)?;
+                    let kinds = self.kinds(*change, self.rigour_of(planned), planned.schema.key())?;
+                    push_in_order(&mut steps, name, kinds);
                 }
             }
         }
-        steps
+        Ok(steps)
+    }
+
+    /// What one change is, applied by itself.
+    fn kinds(&self, change: Change, rigour: Rigour, key: &[u16]) -> Result<Vec<StepKind>> {
+        Ok(match (change, rigour) {
+            (Change::Insert(after), Rigour::Strict) => vec![StepKind::Insert(vec![after])],
+            (Change::Update(before, after), Rigour::Strict) => vec![StepKind::Update(vec![(before, after)])],
+            (Change::Delete(before), Rigour::Strict) => vec![StepKind::Delete(vec![before])],
+            (Change::Insert(after), Rigour::Idempotent) => vec![StepKind::Upsert(vec![after])],
+            (Change::Update(before, after), Rigour::Idempotent) => {
+                let (old, new) = (self.window.row(before)?, self.window.row(after)?);
+                let removed = StepKind::DeleteIfThere(vec![before]);
+                match new.is_partial() {
+                    false => vec![removed, StepKind::Upsert(vec![after])],
+                    true if same_key(old, new, key)? => vec![StepKind::Patch(vec![after])],
+                    // A row with the new key was read after it had moved there, so it has the values.
+                    true => vec![removed, StepKind::Patch(vec![after])],
+                }
+            }
+            (Change::Delete(before), Rigour::Idempotent) => vec![StepKind::DeleteIfThere(vec![before])],
+        })
     }
 }
 
@@ -324,7 +367,7 @@ fn phase(kind: &StepKind) -> u8 {
     match kind {
         StepKind::CheckAbsent(_) => 0,
         StepKind::Delete(_) | StepKind::DeleteIfThere(_) => 1,
-        StepKind::Update(_) => 2,
+        StepKind::Update(_) | StepKind::Patch(_) => 2,
         StepKind::Insert(_) | StepKind::Upsert(_) => 3,
         StepKind::Truncate => 4,
     }
@@ -336,18 +379,15 @@ fn change_schema(change: Change) -> u32 {
     }
 }
 
-/// Adds a change to the last step if that is of the same table and operation, else as a step of its own.
-fn push_in_order(steps: &mut Vec<Step>, table: &TableName, change: Change, rigour: Rigour) {
-    let kinds = match (change, rigour) {
-        (Change::Insert(after), Rigour::Strict) => vec![StepKind::Insert(vec![after])],
-        (Change::Update(before, after), Rigour::Strict) => vec![StepKind::Update(vec![(before, after)])],
-        (Change::Delete(before), Rigour::Strict) => vec![StepKind::Delete(vec![before])],
-        (Change::Insert(after), Rigour::Idempotent) => vec![StepKind::Upsert(vec![after])],
-        (Change::Update(before, after), Rigour::Idempotent) => {
-            vec![StepKind::DeleteIfThere(vec![before]), StepKind::Upsert(vec![after])]
-        }
-        (Change::Delete(before), Rigour::Idempotent) => vec![StepKind::DeleteIfThere(vec![before])],
-    };
+/// Whether two images of a row have the same key.
+fn same_key(one: RowRef<'_>, other: RowRef<'_>, key: &[u16]) -> Result<bool> {
+    let (mut left, mut right) = (Vec::new(), Vec::new());
+    let states = (key_bytes(one, key, &mut left)?, key_bytes(other, key, &mut right)?);
+    Ok(states == (KeyState::Whole, KeyState::Whole) && left == right)
+}
+
+/// Adds what a change is to the last step if that is of the same table and operation, else as steps of its own.
+fn push_in_order(steps: &mut Vec<Step>, table: &TableName, kinds: Vec<StepKind>) {
     for kind in kinds {
         let same_table = steps.last_mut().filter(|s| s.table == *table);
         match (same_table.map(|s| &mut s.kind), kind) {

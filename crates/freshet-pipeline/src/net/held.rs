@@ -1,7 +1,7 @@
 //! What a target holds already of the transactions that the log brings next: told for each of them.
 //!
-//! A sink that was ahead when its log was begun anew skips whole transactions (ALGORITHMS 1.3); a table without a key
-//! that was read later than F_low leaves out its own changes (ALGORITHMS 2.4). Neither is decided by order: a
+//! A sink that was ahead when its log was begun anew skips whole transactions (ALGORITHMS 1.3); a table that was read at
+//! one place later than F_low leaves out its own changes (ALGORITHMS 2.4). Neither is decided by order: a
 //! transaction is told by its GTID or by the place where it ends ([`Position::holds`]), and where nobody can tell,
 //! that is an error. The end of a transaction in parts is looked up in the log, which has all of it before any of it
 //! is read.
@@ -27,7 +27,7 @@ struct End {
 pub struct Held {
     /// Everything at or before this.
     skip: Option<Position>,
-    /// Tables without a key, and what they were loaded with.
+    /// Tables that were read at one place, and that place.
     tables: HashMap<TableName, Position>,
     /// The source's log before the transaction at hand.
     before: Position,
@@ -55,7 +55,7 @@ impl Held {
         held.without_passed()
     }
 
-    /// With tables without a key that hold what they were loaded with.
+    /// With tables that were read at one place, and hold what was committed up to it.
     #[must_use]
     pub fn with_tables(self, tables: HashMap<TableName, Position>) -> Self {
         Self { tables, ..self }.without_passed()
@@ -152,7 +152,7 @@ impl Held {
             Error::table(
                 table.clone(),
                 format!(
-                    "Table {table} has no key and was read later than the others, and the source does not tell which changes it holds"
+                    "Table {table} was read later than others, and the source does not tell which changes it holds"
                 ),
             )
             .with_hint("Reset the pipeline and load again, or give the table a primary key")

@@ -1,4 +1,8 @@
-//! The net change of one table's keys within a window, or its changes in order where it has no key.
+//! The net change of one table's keys within a window.
+//!
+//! Not SQL. An update whose after image lacks a value (an unchanged TOAST value, R1) changes the other columns only. It
+//! replaces an earlier one that lacks the same values, and goes on top of a whole row as a step of its own; where
+//! neither is possible, and where the key moves (R2), it is applied by itself after what was netted before it.
 
 use super::keys::{KeyState, Keys, key_bytes};
 use freshet_core::codec::RowRef;
@@ -10,6 +14,8 @@ use freshet_core::{Error, Result};
 pub enum Netted {
     /// Taken in.
     Yes,
+    /// To be applied by itself, after what was taken in before: this net change is at its end.
+    Apart,
     /// Not nettable.
     NeedsOrder,
 }
@@ -32,8 +38,19 @@ struct Entry {
     key: ImageRef,
     /// Whether the first operation demands that the key is there.
     present_before: bool,
-    /// The row after the window, unless it is gone.
+    /// The row after the window, unless it is gone. Values are absent only from the update of a row that was there.
     live: Option<ImageRef>,
+    /// What is changed of the whole row `live` after it: values are absent.
+    partial: Option<ImageRef>,
+}
+
+/// What a net change comes to, in this order.
+#[derive(Debug, Default)]
+pub struct NetSteps {
+    /// Deletes, updates, inserts.
+    pub main: Vec<StepKind>,
+    /// Updates of rows that `main` has changed or inserted.
+    pub last: Vec<StepKind>,
 }
 
 /// Who has touched a value of a unique index in this window.
@@ -83,11 +100,14 @@ impl NetTable {
             Change::Update(before, after) => {
                 let (old, new) = (self.number(row(before)?)?, self.number(row(after)?)?);
                 if old == new {
-                    return self.update(old, before, after, row(before)?, row(after)?);
+                    return self.update(old, before, after, row);
+                }
+                if row(after)?.is_partial() {
+                    return Ok(Netted::Apart);
                 }
                 match self.delete(old, before, row(before)?)? {
                     Netted::Yes => self.insert(new, after, row(after)?),
-                    Netted::NeedsOrder => Ok(Netted::NeedsOrder),
+                    other => Ok(other),
                 }
             }
         }
@@ -105,7 +125,10 @@ impl NetTable {
 
     fn insert(&mut self, key: usize, after: ImageRef, row: RowRef<'_>) -> Result<Netted> {
         match self.entries.get_mut(key) {
-            None => self.entries.push(Entry { key: after, present_before: false, live: Some(after) }),
+            None => {
+                let entry = Entry { key: after, present_before: false, live: Some(after), partial: None };
+                self.entries.push(entry);
+            }
             Some(entry) if entry.live.is_none() => entry.live = Some(after),
             Some(_) => return Ok(Netted::NeedsOrder),
         }
@@ -114,33 +137,50 @@ impl NetTable {
 
     fn delete(&mut self, key: usize, before: ImageRef, row: RowRef<'_>) -> Result<Netted> {
         match self.entries.get_mut(key) {
-            None => self.entries.push(Entry { key: before, present_before: true, live: None }),
-            Some(entry) if entry.live.is_some() => entry.live = None,
+            None => {
+                let entry = Entry { key: before, present_before: true, live: None, partial: None };
+                self.entries.push(entry);
+            }
+            Some(entry) if entry.live.is_some() => (entry.live, entry.partial) = (None, None),
             Some(_) => return Ok(Netted::NeedsOrder),
         }
         self.touch(key, row)
     }
 
-    fn update(
+    fn update<'w>(
         &mut self,
         key: usize,
         before: ImageRef,
         after: ImageRef,
-        old: RowRef<'_>,
-        new: RowRef<'_>,
+        row: impl Fn(ImageRef) -> Result<RowRef<'w>>,
     ) -> Result<Netted> {
+        let new = row(after)?;
         match self.entries.get_mut(key) {
-            None => self.entries.push(Entry { key: before, present_before: true, live: Some(after) }),
-            Some(entry) if entry.live.is_some() => entry.live = Some(after),
-            Some(_) => return Ok(Netted::NeedsOrder),
+            None => {
+                let entry = Entry { key: before, present_before: true, live: Some(after), partial: None };
+                self.entries.push(entry);
+            }
+            Some(entry) => {
+                let Some(live) = entry.live else { return Ok(Netted::NeedsOrder) };
+                let latest = row(entry.partial.unwrap_or(live))?;
+                match (new.is_partial(), entry.partial) {
+                    (false, _) => (entry.live, entry.partial) = (Some(after), None),
+                    (true, None) if !latest.is_partial() => entry.partial = Some(after),
+                    (true, _) if !replaces(new, latest) => return Ok(Netted::Apart),
+                    (true, None) => entry.live = Some(after),
+                    (true, Some(_)) => entry.partial = Some(after),
+                }
+            }
         }
-        match self.touch(key, old)? {
+        match self.touch(key, row(before)?)? {
             Netted::Yes => self.touch(key, new),
-            Netted::NeedsOrder => Ok(Netted::NeedsOrder),
+            other => Ok(other),
         }
     }
 
-    /// Notes the values of unique indexes that the row has; two keys with one value need order.
+    /// Notes the values of unique indexes that the row has; two keys with one value need order. A value that the image
+    /// lacks is not noted: where two keys share it after all the target refuses the bulk statement, and the window is
+    /// replayed in order.
     fn touch(&mut self, key: usize, row: RowRef<'_>) -> Result<Netted> {
         debug_assert!(key < self.entries.len(), "entries are numbered as keys are");
         for unique in &mut self.uniques {
@@ -157,12 +197,18 @@ impl NetTable {
         Ok(Netted::Yes)
     }
 
-    /// The steps of the net change: deletes, updates, inserts. `idempotent` for changes between F_low and F_high.
-    pub fn steps(&self, idempotent: bool) -> Vec<StepKind> {
-        let (mut deletes, mut updates, mut inserts, mut absent) =
-            (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    /// The steps of the net change. `idempotent` for changes between F_low and F_high. `row` resolves images.
+    pub fn steps<'w>(
+        &self,
+        idempotent: bool,
+        row: impl Fn(ImageRef) -> Result<RowRef<'w>>,
+    ) -> Result<NetSteps> {
+        let (mut deletes, mut updates, mut inserts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut absent, mut patches) = (Vec::new(), Vec::new());
+        let (mut last_updates, mut last_patches) = (Vec::new(), Vec::new());
         for entry in &self.entries {
             match (entry.present_before, entry.live) {
+                (_, Some(after)) if idempotent && row(after)?.is_partial() => patches.push(after),
                 (_, Some(after)) if idempotent => inserts.push(after),
                 (_, None) if idempotent => deletes.push(entry.key),
                 (true, Some(after)) => updates.push((entry.key, after)),
@@ -170,22 +216,38 @@ impl NetTable {
                 (false, Some(after)) => inserts.push(after),
                 (false, None) => absent.push(entry.key),
             }
-        }
-        let mut steps = Vec::new();
-        let mut push = |kind: StepKind, empty: bool| {
-            if !empty {
-                steps.push(kind);
+            match (entry.live, entry.partial) {
+                (Some(_), Some(after)) if idempotent => last_patches.push(after),
+                (Some(live), Some(after)) => last_updates.push((live, after)),
+                (_, None) | (None, Some(_)) => {}
             }
-        };
-        push(StepKind::CheckAbsent(absent.clone()), absent.is_empty());
-        if idempotent {
-            push(StepKind::DeleteIfThere(deletes.clone()), deletes.is_empty());
-            push(StepKind::Upsert(inserts.clone()), inserts.is_empty());
-        } else {
-            push(StepKind::Delete(deletes.clone()), deletes.is_empty());
-            push(StepKind::Update(updates.clone()), updates.is_empty());
-            push(StepKind::Insert(inserts.clone()), inserts.is_empty());
         }
-        steps
+        let main = if idempotent {
+            vec![StepKind::DeleteIfThere(deletes), StepKind::Patch(patches), StepKind::Upsert(inserts)]
+        } else {
+            let checks = StepKind::CheckAbsent(absent);
+            vec![checks, StepKind::Delete(deletes), StepKind::Update(updates), StepKind::Insert(inserts)]
+        };
+        let last = vec![StepKind::Update(last_updates), StepKind::Patch(last_patches)];
+        let with_rows = |kinds: Vec<StepKind>| kinds.into_iter().filter(has_rows).collect();
+        Ok(NetSteps { main: with_rows(main), last: with_rows(last) })
+    }
+}
+
+/// Whether a later partial image says all that an earlier one of the same key does.
+fn replaces(later: RowRef<'_>, earlier: RowRef<'_>) -> bool {
+    (0..later.schema().columns().len()).all(|column| !later.lacks(column) || earlier.lacks(column))
+}
+
+fn has_rows(kind: &StepKind) -> bool {
+    match kind {
+        StepKind::Insert(rows)
+        | StepKind::Delete(rows)
+        | StepKind::Upsert(rows)
+        | StepKind::Patch(rows)
+        | StepKind::DeleteIfThere(rows)
+        | StepKind::CheckAbsent(rows) => !rows.is_empty(),
+        StepKind::Update(rows) => !rows.is_empty(),
+        StepKind::Truncate => true,
     }
 }

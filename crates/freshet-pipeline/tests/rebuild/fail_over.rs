@@ -210,6 +210,10 @@ impl TableReader for Renamed {
         self.inner.tables(selection).await
     }
 
+    fn views_are_exact(&self) -> bool {
+        self.inner.views_are_exact()
+    }
+
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View> {
         let view = self.inner.view(selection, readers).await?;
         let bound: freshet_core::Position = self.bound.parse().expect("a position");

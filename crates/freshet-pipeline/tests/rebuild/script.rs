@@ -103,6 +103,10 @@ struct ScriptSource {
 
 #[async_trait]
 impl Source for ScriptSource {
+    async fn begin(&mut self) -> Result<Position> {
+        Ok(self.script.tip())
+    }
+
     /// After the transactions that `start` covers: all those before the first that it does not hold.
     async fn open(&mut self, start: &Position, _held: &[Position]) -> Result<()> {
         let script = &self.script;

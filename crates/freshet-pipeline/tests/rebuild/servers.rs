@@ -414,6 +414,10 @@ impl ServersSource {
 
 #[async_trait]
 impl Source for ServersSource {
+    async fn begin(&mut self) -> Result<Position> {
+        self.tip().await
+    }
+
     async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()> {
         let servers = self.servers.clone();
         let state = servers.lock();

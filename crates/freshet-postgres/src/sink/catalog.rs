@@ -7,7 +7,7 @@
 use crate::quote::{self, literal};
 use crate::sink::control::query;
 use crate::sink::encode::Encoder;
-use crate::sink::types::{self, Wire};
+use crate::sink::types::{self, TargetType, Wire};
 use freshet_core::sink::TablePlan;
 use freshet_core::table::TableInfo;
 use freshet_core::{Error, Result, TableName, TableSchema};
@@ -30,8 +30,10 @@ pub(crate) struct TargetTable {
 #[derive(Clone, Debug)]
 struct TargetColumn {
     name: String,
-    type_oid: u32,
-    typmod: i32,
+    /// As rows are bound to it.
+    binds: TargetType,
+    forms: TypeForms,
+    /// The declaration, by which errors name it.
     type_name: String,
     not_null: bool,
     generated: bool,
@@ -49,6 +51,19 @@ pub(crate) struct TargetIndex {
     pub columns: Vec<String>,
 }
 
+/// How a column's type is written in SQL; of a domain, what it is over in the end.
+#[derive(Clone, Debug)]
+pub(crate) struct TypeForms {
+    /// Without a modifier: a cast to it never cuts a value.
+    pub bare: String,
+    /// With the column's modifier.
+    pub full: String,
+    /// Its output function.
+    pub output: String,
+    /// Its equality, with its schema: the search path is empty.
+    pub equals: String,
+}
+
 /// A source column's place on the target.
 #[derive(Clone, Debug)]
 pub(crate) struct BoundColumn {
@@ -58,6 +73,39 @@ pub(crate) struct BoundColumn {
     pub plain: String,
     pub wire: Wire,
     pub encoder: Encoder,
+    pub forms: TypeForms,
+}
+
+impl BoundColumn {
+    /// A parameter as a value of the column's type.
+    pub(crate) fn value(&self, parameter: &str) -> String {
+        if self.wire == Wire::AsText {
+            format!("{parameter}::{}", self.forms.bare)
+        } else {
+            parameter.to_owned()
+        }
+    }
+
+    /// Whether a stored value of a key is a parameter's.
+    pub(crate) fn matches(&self, stored: &str, parameter: &str) -> String {
+        format!("{stored} {} {}", self.forms.equals, self.value(parameter))
+    }
+
+    /// Whether a stored value is exactly a parameter's, NULL included (R7).
+    pub(crate) fn is_same(&self, stored: &str, parameter: &str) -> String {
+        let (cast, output) = (format!("{parameter}::{}", self.forms.full), &self.forms.output);
+        let (stored, wanted) = match self.wire {
+            // Not every type has an equality, and a cast to text need not be what the type prints.
+            Wire::AsText => (
+                format!("{output}({stored})::text collate \"C\""),
+                format!("{output}({cast})::text collate \"C\""),
+            ),
+            // The column's modifier adds digits and blanks.
+            Wire::Numeric | Wire::Bpchar => (self.wire.identity(stored), self.wire.identity(&cast)),
+            wire => (wire.identity(stored), wire.identity(parameter)),
+        };
+        format!("{stored} is not distinct from {wanted}")
+    }
 }
 
 impl TargetTable {
@@ -124,14 +172,14 @@ impl TargetTable {
                 .with_hint("Change the target table to fit the source, and start again")
             };
             let target = self.column(&column.name).ok_or_else(|| refuse("is missing".to_owned()))?;
-            let bound = types::bind(&column.data_type, target.type_oid, target.typmod);
+            let bound = types::bind(&column.data_type, &target.binds);
             let (wire, encoder) =
                 bound.map_err(|why| refuse(format!("is declared {}, which {why},", target.type_name)))?;
             if target.generated {
                 return Err(refuse("is generated, so it cannot be written,".to_owned()));
             }
             let (name, plain) = (quote::ident(&column.name), column.name.clone());
-            Ok(BoundColumn { name, plain, wire, encoder })
+            Ok(BoundColumn { name, plain, wire, encoder, forms: target.forms.clone() })
         };
         schema.columns().iter().map(bind).collect()
     }
@@ -146,13 +194,20 @@ impl TargetTable {
             "p" => add("it is partitioned, and the source table has no key".into()),
             _ => add("it is not a table".into()),
         }
-        for column in info.schema.columns() {
+        for (column, source) in info.schema.columns().iter().zip(&info.columns) {
             let Some(target) = self.column(&column.name) else {
                 add(format!("column {} is missing", column.name));
                 continue;
             };
-            if let Err(why) = types::bind(&column.data_type, target.type_oid, target.typmod) {
-                add(format!("column {} is declared {}, which {why}", column.name, target.type_name));
+            let declared = &target.type_name;
+            let why = match types::bind(&column.data_type, &target.binds) {
+                Ok((wire, _)) => {
+                    types::misfit(info.dialect, wire, &source.native_type, declared, target.binds.typmod)
+                }
+                Err(why) => Some(why),
+            };
+            if let Some(why) = why {
+                add(format!("column {} is declared {declared}, which {why}", column.name));
             }
             if target.generated {
                 add(format!("column {} is generated and cannot be written", column.name));
@@ -232,16 +287,44 @@ pub(crate) fn key_names(schema: &TableSchema) -> Vec<&str> {
 }
 
 async fn columns(client: &Client, oid: i64) -> Result<Vec<TargetColumn>> {
+    let base = |from: &str| {
+        format!(
+            "(with recursive d(oid, typmod, depth) as ({from}, 0 union all \
+               select t.typbasetype, t.typtypmod, d.depth + 1 from d join pg_type t on t.oid = d.oid and t.typtype = 'd') \
+             select d.oid, d.typmod from d order by d.depth desc limit 1)"
+        )
+    };
     let sql = format!(
-        "select attname::text, atttypid::int8, atttypmod, format_type(atttypid, atttypmod), attnotnull, \
-         attgenerated <> '', attidentity::text, atthasdef \
-         from pg_attribute where attrelid = {oid} and attnum > 0 and not attisdropped order by attnum"
+        "select a.attname::text, b.oid::int8, b.typmod, format_type(a.atttypid, a.atttypmod), a.attnotnull, \
+         a.attgenerated <> '', a.attidentity::text, a.atthasdef, \
+         format_type(b.oid, null), format_type(b.oid, -1), format_type(b.oid, b.typmod), t.typoutput::regproc::text, \
+         coalesce(q.equals, 'operator(pg_catalog.=)'), e.oid::int8, e.typmod, format_type(e.oid, null) \
+         from pg_attribute a cross join lateral {} b join pg_type t on t.oid = b.oid \
+         left join pg_type te on te.oid = t.typelem and te.typarray = t.oid left join lateral {} e on te.oid is not null \
+         left join lateral (select format('operator(%I.%s)', n.nspname, o.oprname) as equals from pg_opclass c \
+           join pg_am m on m.oid = c.opcmethod and m.amname = 'btree' \
+           join pg_amop ao on ao.amopfamily = c.opcfamily and ao.amopstrategy = 3 \
+             and ao.amoplefttype = c.opcintype and ao.amoprighttype = c.opcintype \
+           join pg_operator o on o.oid = ao.amopopr join pg_namespace n on n.oid = o.oprnamespace \
+           where c.opcdefault and c.opcintype = b.oid) q on true \
+         where a.attrelid = {oid} and a.attnum > 0 and not a.attisdropped order by a.attnum",
+        base("select a.atttypid, a.atttypmod"),
+        base("select te.oid, b.typmod"),
     );
     let rows = query(client, &sql, "Reading the target's columns").await?;
+    let element = |row: &tokio_postgres::Row| {
+        let oid = row.get::<_, Option<i64>>(13)? as u32;
+        Some(Box::new(TargetType { oid, typmod: row.get(14), name: row.get(15), element: None }))
+    };
     let column = |row: &tokio_postgres::Row| TargetColumn {
         name: row.get(0),
-        type_oid: row.get::<_, i64>(1) as u32,
-        typmod: row.get(2),
+        binds: TargetType {
+            oid: row.get::<_, i64>(1) as u32,
+            typmod: row.get(2),
+            name: row.get(8),
+            element: element(row),
+        },
+        forms: TypeForms { bare: row.get(9), full: row.get(10), output: row.get(11), equals: row.get(12) },
         type_name: row.get(3),
         not_null: row.get(4),
         generated: row.get(5),

@@ -7,7 +7,7 @@ use crate::quote::{ident, literal, table};
 use crate::session::{self, Session};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, one, query};
-use crate::sink::ddl;
+use crate::sink::{ddl, words};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
 use freshet_core::{Error, ErrorKind, Result, TableName};
@@ -179,7 +179,9 @@ async fn one_table(
             "Give the source table a primary key",
         );
     }
-    let Some(target) = TargetTable::read(&session.client, &plan.target).await? else { return Ok(()) };
+    let Some(target) = TargetTable::read(&session.client, &plan.target).await? else {
+        return new_table(&session.client, plan, found).await;
+    };
     for misfit in target.misfits(&plan.info, session.replica_role, false) {
         let remedy = "Change it, or let freshet make it (prepare: drop-and-create)";
         found.add(Severity::Error, "target.misfit", &subject, format!("It does not fit: {misfit}"), remedy);
@@ -212,6 +214,25 @@ async fn one_table(
     Ok(())
 }
 
+/// What the target lacks that the table is to be made of.
+async fn new_table(client: &Client, plan: &TablePlan, found: &mut Findings) -> Result<()> {
+    let subject = plan.target.to_string();
+    for line in words::missing_types(client, plan).await? {
+        found.add(
+            Severity::Error,
+            "target.type",
+            &subject,
+            format!("It cannot be made: {line}"),
+            words::TYPE_HINT,
+        );
+    }
+    for collation in words::missing_collations(client, plan).await? {
+        let message = format!("Collation {collation} is not there: its columns get the database's");
+        found.add(Severity::Info, "target.not-carried", &subject, message, "");
+    }
+    Ok(())
+}
+
 /// The smallest grants for the sink's role, to be run by a superuser in the target database.
 pub fn grants(options: &SinkOptions) -> String {
     let (user, database) = (ident(&options.connect.user), ident(&options.connect.database));
@@ -222,6 +243,8 @@ pub fn grants(options: &SinkOptions) -> String {
          GRANT CREATE ON DATABASE {database} TO {user};\n\
          -- for every target schema that exists already\n\
          GRANT USAGE, CREATE ON SCHEMA public TO {user};\n\
+         -- for chunks of tables with types that PostgreSQL sends as text only; everybody has it unless it was revoked\n\
+         GRANT TEMPORARY ON DATABASE {database} TO {user};\n\
          -- keeps foreign keys and triggers of the target from acting on rows that come from the source\n\
          GRANT SET ON PARAMETER session_replication_role TO {user};\n"
     )

@@ -54,6 +54,12 @@ pub(crate) enum Encoder {
     Inet4,
     Inet6,
     Oid,
+    /// A time of day.
+    Time,
+    /// 64 bits unsigned.
+    Lsn,
+    /// A text of zeros and ones, as many as there are.
+    Varbit,
 }
 
 /// Why a cell has no place on the target.
@@ -77,7 +83,10 @@ impl Fault {
     /// What is wrong, after "column x of row y", and what can be done.
     pub(crate) fn describe(self) -> (&'static str, &'static str) {
         match self {
-            Fault::Absent => ("is not in the row image", "Set binlog_row_image = FULL on the source"),
+            Fault::Absent => (
+                "is not in the row image",
+                "Set binlog_row_image = FULL on a MySQL or MariaDB source, REPLICA IDENTITY FULL for the table on a PostgreSQL source",
+            ),
             Fault::Date => (
                 "holds a date that PostgreSQL does not have (zero, partial or out of range)",
                 "Correct it at the source, or set the sink's policies.invalid_dates: null",
@@ -117,6 +126,11 @@ impl Encoder {
             (Encoder::Int8, ValueRef::Int(v)) => fixed(out, v.to_be_bytes()),
             (Encoder::Int8, ValueRef::UInt(v)) => fixed(out, fit::<i64, _>(v)?.to_be_bytes()),
             (Encoder::Oid, ValueRef::UInt(v)) => fixed(out, fit::<u32, _>(v)?.to_be_bytes()),
+            (Encoder::Lsn, ValueRef::UInt(v)) => fixed(out, v.to_be_bytes()),
+            (Encoder::Time, ValueRef::Time(Time(us))) => {
+                fixed(out, time_of_day(us).ok_or(Fault::Mismatch)?.to_be_bytes());
+            }
+            (Encoder::Varbit, ValueRef::Bytes(v)) => return varbit(v, out),
             (Encoder::NumericInt, ValueRef::Int(v)) => numeric::push_int(v < 0, v.unsigned_abs(), out),
             (Encoder::NumericInt, ValueRef::UInt(v)) => numeric::push_int(false, v, out),
             (Encoder::Numeric, ValueRef::Decimal(v)) => {
@@ -282,20 +296,42 @@ fn jsonb(v: &str, policies: &Policies, out: &mut Vec<u8>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// MySQL left-pads to whole bytes, PostgreSQL right-pads.
+/// 24:00 is the last.
+fn time_of_day(us: i64) -> Option<i64> {
+    Some(us).filter(|us| (0..=MICROS_PER_DAY).contains(us))
+}
+
+/// A cell is padded to whole bytes on the left, PostgreSQL's form on the right.
 fn bit(bits: u32, v: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
-    let size = bits.div_ceil(8) as usize;
-    if v.len() > 8 || v.len() != size {
+    let (size, spare) = (bits.div_ceil(8) as usize, (8 - bits % 8) % 8);
+    let first = v.first().copied().unwrap_or_default();
+    if v.len() != size || u16::from(first) << spare > 0xff {
         return Err(Fault::Mismatch);
     }
-    let value = v.iter().fold(0u64, |n, b| n << 8 | u64::from(*b));
-    if bits < 64 && value >> bits != 0 {
-        return Err(Fault::Mismatch);
-    }
-    let aligned = value << (64 - bits);
     length(out, 4 + size);
     out.extend_from_slice(&bits.to_be_bytes());
-    out.extend_from_slice(&aligned.to_be_bytes()[..size]);
+    for (byte, after) in v.iter().zip(v.iter().skip(1).chain([&0])) {
+        let pair = u16::from_be_bytes([*byte, *after]);
+        out.push((pair << spare >> 8) as u8);
+    }
+    Ok(())
+}
+
+fn varbit(v: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    let bits = fit::<i32, _>(v.len())?;
+    length(out, 4 + v.len().div_ceil(8));
+    out.extend_from_slice(&bits.to_be_bytes());
+    for digits in v.chunks(8) {
+        let mut byte = 0;
+        for (place, digit) in digits.iter().enumerate() {
+            match digit {
+                b'0' => {}
+                b'1' => byte |= 0x80 >> place,
+                _ => return Err(Fault::Mismatch),
+            }
+        }
+        out.push(byte);
+    }
     Ok(())
 }
 
@@ -380,6 +416,24 @@ mod tests {
         assert_eq!(bits(64, &[1, 2, 3, 4, 5, 6, 7, 8]), Ok(vec![1, 2, 3, 4, 5, 6, 7, 8]));
         assert_eq!(bits(10, &[0x04, 0x00]), Err(Fault::Mismatch));
         assert_eq!(bits(10, &[1]), Err(Fault::Mismatch));
+        assert_eq!(bits(65, &[1, 0, 0, 0, 0, 0, 0, 0, 1]), Ok(vec![0x80, 0, 0, 0, 0, 0, 0, 0, 0x80]));
+        assert_eq!(bits(8, &[0xa5]), Ok(vec![0xa5]));
+    }
+
+    #[test]
+    fn g4_bits_that_vary_are_texts_of_zeros_and_ones() {
+        let bits =
+            |v: &'static str| encoded(&Encoder::Varbit, ValueRef::Bytes(v.as_bytes()), &Policies::default());
+        assert_eq!(bits(""), Ok(vec![0, 0, 0, 4, 0, 0, 0, 0]));
+        assert_eq!(bits("101000011"), Ok(vec![0, 0, 0, 6, 0, 0, 0, 9, 0b1010_0001, 0x80]));
+        assert_eq!(bits("12"), Err(Fault::Mismatch));
+    }
+
+    #[test]
+    fn g2_a_time_of_day_ends_at_midnight() {
+        let time = |us| encoded(&Encoder::Time, ValueRef::Time(Time(us)), &Policies::default());
+        assert!(time(0).is_ok() && time(MICROS_PER_DAY).is_ok());
+        assert_eq!((time(-1), time(MICROS_PER_DAY + 1)), (Err(Fault::Mismatch), Err(Fault::Mismatch)));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! One loading connection: a chunk's rows by binary COPY and its control row, in one transaction, epoch checked.
 //!
 //! Rows go from the flat row format into COPY's, 256 KiB at a time, while the server is busy with the part before.
+//! Where a column's type has no binary form here, they go into a temporary table first, from which one statement of the
+//! same transaction casts them into the target.
 //! After an error the connection is of no use any more: the caller takes over and asks for another.
 
 use crate::error::{Scope, statement_error};
 use crate::options::SinkOptions;
 use crate::session::Session;
-use crate::sink::bound::{Bound, Op};
+use crate::sink::bound::{Bound, Op, Stage};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, Owner};
 use crate::sink::plan::{COPY_HEADER, COPY_TRAILER, copy_row};
@@ -43,6 +45,7 @@ struct Open {
     copy: Pin<Box<CopyInSink<Bytes>>>,
     buffer: Vec<u8>,
     rows: u64,
+    stage: Option<Stage>,
 }
 
 impl Loader {
@@ -76,25 +79,31 @@ impl Loader {
         let bound = self.bind(plan).await?;
         let client = &self.session.client;
         control::run(client, "begin", "Beginning a chunk").await?;
-        let (sql, _) = bound.statement(Op::Copy);
+        let stage = bound.stage();
+        let sql = match &stage {
+            None => bound.statement(Op::Copy).0,
+            Some(stage) => {
+                client.batch_execute(&stage.create).await.map_err(|e| loading(&bound.source, &e))?;
+                stage.copy.clone()
+            }
+        };
         let copy = client.copy_in::<_, Bytes>(sql.as_str()).await;
         let copy = copy.map_err(|e| loading(&bound.source, &e))?;
         let mut buffer = new_buffer();
         buffer.extend_from_slice(COPY_HEADER);
-        Ok(Open { chunk: chunk.clone(), bound, copy: Box::pin(copy), buffer, rows: 0 })
+        Ok(Open { chunk: chunk.clone(), bound, copy: Box::pin(copy), buffer, rows: 0, stage })
     }
 
     async fn end(&mut self, mut open: Open, high: &Position) -> Result<u64> {
         open.buffer.extend_from_slice(&COPY_TRAILER);
         open.send().await?;
         let rows = open.copy.as_mut().finish().await.map_err(|e| loading(&open.bound.source, &e))?;
-        if rows != open.rows {
-            return Err(Error::internal(format!(
-                "COPY into {} stored {rows} rows of {}",
-                open.bound.source, open.rows
-            )));
-        }
+        open.check_count(rows)?;
         let client = &self.session.client;
+        if let Some(stage) = &open.stage {
+            let moved = client.execute(stage.insert.as_str(), &[]).await;
+            open.check_count(moved.map_err(|e| loading(&open.bound.source, &e))?)?;
+        }
         self.control.finish_chunk(client, &open.chunk, rows, high).await?;
         self.control.fence(client, self.owner).await?;
         control::run(client, "commit", "Committing a chunk").await?;
@@ -119,6 +128,14 @@ impl Loader {
 }
 
 impl Open {
+    fn check_count(&self, stored: u64) -> Result<()> {
+        if stored == self.rows {
+            return Ok(());
+        }
+        let (table, rows) = (&self.bound.source, self.rows);
+        Err(Error::internal(format!("COPY into {table} stored {stored} rows of {rows}")))
+    }
+
     async fn add(&mut self, batch: &Batch, options: &SinkOptions) -> Result<()> {
         for event in batch.events() {
             let (schema, after) = match event? {

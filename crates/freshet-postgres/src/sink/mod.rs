@@ -19,6 +19,7 @@ mod plan;
 mod prepare;
 mod run;
 mod types;
+mod words;
 
 use crate::error::{Scope, statement_error};
 use crate::options::SinkOptions;
@@ -160,6 +161,9 @@ impl PostgresSink {
         refuse_collisions(tables)?;
         tables.iter().try_for_each(ddl::check_plan)?;
         let mut lines = Vec::new();
+        for plan in tables.iter().filter(|plan| !owned.targets.contains_key(plan.info.name())) {
+            owned.preparer(&control, &options).refuse_unknown_words(plan, mode).await?;
+        }
         for plan in tables {
             lines.extend(ddl::not_carried(plan, &options.policies));
             let name = plan.info.name();
@@ -406,6 +410,7 @@ fn used_schemas(window: &Window) -> Result<Vec<(&TableName, SchemaId, usize)>> {
             StepKind::Insert(rows)
             | StepKind::Delete(rows)
             | StepKind::Upsert(rows)
+            | StepKind::Patch(rows)
             | StepKind::DeleteIfThere(rows)
             | StepKind::CheckAbsent(rows) => rows.iter().try_for_each(|row| add(row.schema))?,
             StepKind::Truncate => {}

@@ -9,7 +9,7 @@ use crate::sink::bound::{Bound, Op};
 use crate::sink::encode::Fault;
 use bytes::{BufMut, BytesMut};
 use freshet_core::window::{ImageRef, Step, StepKind, Window};
-use freshet_core::{Error, Result, RowRef, TableName};
+use freshet_core::{Error, Result, RowRef, TableName, ValueRef};
 use std::fmt;
 use std::sync::Arc;
 use tokio_postgres::types::{IsNull, ToSql, Type, to_sql_checked};
@@ -130,6 +130,12 @@ impl Planner<'_> {
                 }
                 Ok(())
             }
+            StepKind::Patch(rows) => {
+                for run in rows.chunk_by(|a, b| a.schema == b.schema) {
+                    self.patches(table, run)?;
+                }
+                Ok(())
+            }
             StepKind::Delete(rows) => self.by_key(table, rows, Op::Delete),
             StepKind::Upsert(rows) => {
                 for run in rows.chunk_by(|a, b| a.schema == b.schema) {
@@ -151,7 +157,7 @@ impl Planner<'_> {
     fn inserts(&mut self, table: &TableName, rows: &[ImageRef]) -> Result<()> {
         for run in rows.chunk_by(|a, b| a.schema == b.schema) {
             let bound = self.bindings.bound(table, run[0].schema)?;
-            if run.len() >= COPY_ROWS_MIN && !self.window.ordered {
+            if run.len() >= COPY_ROWS_MIN && !self.window.ordered && !bound.is_cast() {
                 self.copy(&bound, run)?;
             } else {
                 self.whole_rows(&bound, run, Op::Insert)?;
@@ -176,8 +182,8 @@ impl Planner<'_> {
     /// Every column of every row, as arrays.
     fn whole_rows(&mut self, bound: &Arc<Bound>, rows: &[ImageRef], op: Op) -> Result<()> {
         let wires: Vec<usize> = (0..bound.columns.len()).collect();
-        let places: Vec<Option<usize>> = wires.iter().copied().map(Some).collect();
-        let mut bulk = Bulk::new(bound, op, &wires);
+        let places: Vec<Option<Slot>> = wires.iter().map(|i| Some(Slot { value: *i, flag: None })).collect();
+        let mut bulk = Bulk::new(bound, op, &wires, 0);
         for image in rows {
             self.flush_full(&mut bulk, Expect::Rows)?;
             self.columns(bound, *image, &mut bulk.arrays, &places)?;
@@ -193,18 +199,56 @@ impl Planner<'_> {
                 .iter()
                 .try_for_each(|(before, after)| self.row_by_row(&bound, *before, Some(*after)));
         }
-        let changed = self.changed(&bound, rows)?;
-        let (number, set) = bound.update_set(&changed);
-        let wires: Vec<usize> = bound.key.iter().chain(set.iter()).copied().collect();
-        let mut places = vec![None; bound.columns.len()];
-        for (i, column) in set.iter().enumerate() {
-            places[*column] = Some(bound.key.len() + i);
+        let wanted = self.changed(&bound, rows)?;
+        self.change(&bound, rows, wanted, Op::Update)
+    }
+
+    /// Every column that the images have, but for the key, which they are found by.
+    fn patches(&mut self, table: &TableName, rows: &[ImageRef]) -> Result<()> {
+        let bound = self.keyed(table, rows[0].schema)?;
+        let wanted = bound.key_slots.iter().map(Option::is_none).collect();
+        let pairs: Vec<_> = rows.iter().map(|image| (*image, *image)).collect();
+        self.change(&bound, &pairs, wanted, Op::Patch)
+    }
+
+    /// Sets the wanted columns of rows that are found by the first image's key. What an image lacks stays as it is.
+    fn change(
+        &mut self,
+        bound: &Arc<Bound>,
+        rows: &[(ImageRef, ImageRef)],
+        mut wanted: Vec<bool>,
+        op: fn(u8) -> Op,
+    ) -> Result<()> {
+        let (mut lacked, mut had) = (vec![false; wanted.len()], vec![false; wanted.len()]);
+        for (_, after) in rows {
+            let after = self.window.row(*after)?;
+            if !after.is_partial() {
+                had.fill(true);
+                continue;
+            }
+            for column in 0..wanted.len() {
+                let flags = if after.lacks(column) { &mut lacked } else { &mut had };
+                flags[column] = true;
+            }
         }
-        let mut bulk = Bulk::new(&bound, Op::Update(number), &wires);
+        wanted.iter_mut().zip(&had).for_each(|(wanted, had)| *wanted &= had);
+        if !wanted.contains(&true) {
+            // The row is still to be found, which takes a statement that sets something. A row that was deleted and
+            // inserted as it was is written as the policies have it now, so that is all there is; the key always is.
+            wanted = had;
+        }
+        let (number, set) = bound.update_set(&wanted, &lacked);
+        let wires: Vec<usize> = bound.key.iter().chain(set.columns.iter()).copied().collect();
+        let mut places = vec![None; bound.columns.len()];
+        for (i, column) in set.columns.iter().enumerate() {
+            let flag = set.flagged.iter().position(|c| c == column).map(|at| wires.len() + at);
+            places[*column] = Some(Slot { value: bound.key.len() + i, flag });
+        }
+        let mut bulk = Bulk::new(bound, op(number), &wires, set.flagged.len());
         for (before, after) in rows {
             self.flush_full(&mut bulk, Expect::Rows)?;
-            self.key_cells(&bound, *before, &mut bulk.arrays)?;
-            self.columns(&bound, *after, &mut bulk.arrays, &places)?;
+            self.key_cells(bound, *before, &mut bulk.arrays)?;
+            self.columns(bound, *after, &mut bulk.arrays, &places)?;
             bulk.added(self.place(*after)?);
         }
         self.flush(&mut bulk, Expect::Rows)
@@ -251,7 +295,7 @@ impl Planner<'_> {
     ) -> Result<()> {
         for run in rows.chunk_by(|a, b| a.schema == b.schema) {
             let bound = self.keyed(table, run[0].schema)?;
-            let mut bulk = Bulk::new(&bound, op, &bound.key);
+            let mut bulk = Bulk::new(&bound, op, &bound.key, 0);
             for image in run {
                 self.flush_full(&mut bulk, expect)?;
                 self.key_cells(&bound, *image, &mut bulk.arrays)?;
@@ -300,17 +344,23 @@ impl Planner<'_> {
         bound: &Bound,
         image: ImageRef,
         arrays: &mut [Array],
-        places: &[Option<usize>],
+        places: &[Option<Slot>],
     ) -> Result<()> {
         let mut cells = self.window.row(image)?.cells();
         for (column, place) in bound.columns.iter().zip(places) {
-            let Some(place) = place else {
+            let Some(Slot { value, flag }) = *place else {
                 cells.pass().map_err(|e| in_table(&bound.source, e))?;
                 continue;
             };
             let Some(cell) = cells.next() else { break };
             let cell = cell.map_err(|e| in_table(&bound.source, e))?;
-            let written = column.encoder.cell(cell, &self.options.policies, &mut arrays[*place].bytes);
+            let cell = match flag {
+                // The flag says that the column stays as it is, so the NULL is never stored.
+                Some(flag) => arrays[flag].push_flag(cell != ValueRef::Absent).then_some(cell),
+                None => Some(cell),
+            };
+            let cell = cell.unwrap_or(ValueRef::Null);
+            let written = column.encoder.cell(cell, &self.options.policies, &mut arrays[value].bytes);
             written.map_err(|fault| {
                 self.refuse(bound, Refused { fault, column: column.plain.clone() }, image)
             })?;
@@ -410,6 +460,13 @@ pub(crate) fn copy_row(
     Ok(())
 }
 
+/// Where the cells of a column go: the array of its values, and the one that says whether a row has one.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    value: usize,
+    flag: Option<usize>,
+}
+
 /// Parameters of one statement, growing.
 struct Bulk {
     bound: Arc<Bound>,
@@ -430,6 +487,13 @@ impl Array {
         Self { element, bytes: vec![0; ARRAY_HEADER_BYTES] }
     }
 
+    /// Appends a boolean, and gives it back.
+    fn push_flag(&mut self, flag: bool) -> bool {
+        self.bytes.extend_from_slice(&1i32.to_be_bytes());
+        self.bytes.push(u8::from(flag));
+        flag
+    }
+
     /// Dimensions 1, the null flag (readers look at the elements), element type, length, lower bound 1.
     fn finish(&mut self, rows: usize) -> Vec<u8> {
         let mut bytes = std::mem::replace(&mut self.bytes, vec![0; ARRAY_HEADER_BYTES]);
@@ -442,9 +506,12 @@ impl Array {
 }
 
 impl Bulk {
-    fn new(bound: &Arc<Bound>, op: Op, columns: &[usize]) -> Self {
+    /// An array for each column, then one for each flag.
+    fn new(bound: &Arc<Bound>, op: Op, columns: &[usize], flags: usize) -> Self {
         let array = |i: &usize| Array::new(bound.columns[*i].wire.types().0.oid());
-        Self { bound: bound.clone(), op, arrays: columns.iter().map(array).collect(), rows: 0, first: None }
+        let flags = (0..flags).map(|_| Array::new(Type::BOOL.oid()));
+        let arrays = columns.iter().map(array).chain(flags).collect();
+        Self { bound: bound.clone(), op, arrays, rows: 0, first: None }
     }
 
     fn added(&mut self, place: Place) {

@@ -11,6 +11,7 @@ use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, Owner};
 use crate::sink::ddl::{self, IndexPlan};
 use crate::sink::load::gone;
+use crate::sink::words;
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
 use freshet_core::{Error, Result, TableName};
 
@@ -41,6 +42,22 @@ impl Preparer<'_> {
     async fn read(&self, plan: &TablePlan) -> Result<TargetTable> {
         let target = TargetTable::read(&self.session.client, &plan.target).await?;
         target.ok_or_else(|| gone(plan.info.name(), &plan.target))
+    }
+
+    /// Refuses a table that cannot be made, before anything is.
+    pub(crate) async fn refuse_unknown_words(&self, plan: &TablePlan, mode: PrepareMode) -> Result<()> {
+        let is_made = match mode {
+            PrepareMode::DropAndCreate => true,
+            PrepareMode::CreateIfAbsent | PrepareMode::Truncate => !self.is_there(&plan.target).await?,
+            PrepareMode::Keep => false,
+        };
+        if is_made { words::refuse_missing_types(&self.session.client, plan).await } else { Ok(()) }
+    }
+
+    async fn is_there(&self, target: &TableName) -> Result<bool> {
+        let sql = format!("select to_regclass({}) is not null", literal(&quote::table(target)));
+        let row = control::one(&self.session.client, &sql, "Looking for the target table").await?;
+        Ok(row.get(0))
     }
 
     /// Makes or checks one table and records it. Returns what is stricter on the target.
@@ -88,8 +105,22 @@ impl Preparer<'_> {
             let sql = format!("create schema if not exists {}", ident(&plan.target.schema));
             self.run(name, &sql, format!("Creating target schema {}", plan.target.schema)).await?;
         }
-        self.run(name, &ddl::create_table(plan, &self.options.policies)?, doing()).await?;
-        Ok(Vec::new())
+        let client = &self.session.client;
+        let missing = words::missing_collations(client, plan).await?;
+        let sql = ddl::create_table(plan, &self.options.policies, &missing)?;
+        // One command, whatever the source's words hold.
+        let made = client.execute(sql.as_str(), &[]).await;
+        made.map_err(|e| statement_error(&Scope::Table(name.clone()), doing(), &e))?;
+        let mut lines = words::add_defaults_and_comments(client, plan).await?;
+        for (column, info) in plan.info.schema.columns().iter().zip(&plan.info.columns) {
+            if let Some(collation) = info.collation.as_ref().filter(|name| missing.contains(*name)) {
+                lines.push(format!(
+                    "Collation {collation} of column {} of {name}: the target does not have it",
+                    column.name
+                ));
+            }
+        }
+        Ok(lines)
     }
 
     fn refuse_misfit(&self, plan: &TablePlan, target: &TargetTable, keeps_rows: bool) -> Result<()> {
@@ -183,7 +214,7 @@ impl Preparer<'_> {
         }
         for (i, column) in plan.info.schema.columns().iter().enumerate() {
             if ddl::is_identity(plan, i) {
-                self.set_next(plan, &column.name).await?;
+                self.set_next(plan, &column.name, ddl::next_value(plan, i)).await?;
             }
         }
         self.control.set_phase(&self.session.client, name, TablePhase::Consistent).await?;
@@ -200,7 +231,7 @@ impl Preparer<'_> {
 
     /// The next value of a column's sequence: what the source would give, or one past the largest; a table that was
     /// there before may have none.
-    async fn set_next(&self, plan: &TablePlan, column: &str) -> Result<()> {
+    async fn set_next(&self, plan: &TablePlan, column: &str, next: u64) -> Result<()> {
         let table = quote::table(&plan.target);
         let (name, column_name) = (literal(&table), literal(column));
         let sql = format!(
@@ -209,8 +240,8 @@ impl Preparer<'_> {
              from (select to_regclass(pg_get_serial_sequence({name}, {column_name})) as oid) s \
              join pg_sequence q on q.seqrelid = s.oid, \
              (select coalesce(max({}), 0)::numeric as largest from {table}) m",
-            plan.info.next_value.unwrap_or(1),
-            plan.info.next_value.unwrap_or(1),
+            next,
+            next,
             ident(column)
         );
         self.run(plan.info.name(), &sql, format!("Setting the next value of {column} of {}", plan.target))

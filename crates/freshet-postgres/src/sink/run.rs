@@ -206,6 +206,9 @@ impl About {
                     "Target and source differ: {}: {found} rows found by {by}, {expected} expected",
                     self.doing()
                 );
+                if let (Some(place), Op::Patch(_)) = (place, op) {
+                    return out_of_reach(table, place);
+                }
                 let hint = "Find out who else writes to the target table, and load it again";
                 match (place, op) {
                     (None, _) => Error::reorder(text),
@@ -216,11 +219,22 @@ impl About {
     }
 }
 
+/// Between F_low and F_high a row that lacks a value can be changed, but not made.
+fn out_of_reach(table: &TableName, place: &Place) -> Error {
+    let text = format!(
+        "The row of {table} at {place} lacks a large value that the source left out as unchanged, and the target does \
+         not have it: the row was changed while the table was read"
+    );
+    Error::table(table.clone(), text).with_hint(
+        "Reset the pipeline and load again; REPLICA IDENTITY FULL for the table makes the source send such values",
+    )
+}
+
 fn verb(op: Op) -> &'static str {
     match op {
         Op::Insert | Op::Copy => "Inserting into",
         Op::Upsert => "Upserting into",
-        Op::Update(_) | Op::UpdateRow => "Updating",
+        Op::Update(_) | Op::Patch(_) | Op::UpdateRow => "Updating",
         Op::Delete | Op::DeleteRow => "Deleting from",
         Op::CheckAbsent => "Looking for keys that must be absent in",
     }

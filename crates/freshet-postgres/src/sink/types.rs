@@ -2,15 +2,19 @@
 //!
 //! Nothing is narrowed: every value that the source's type can have has a place, but for those that a policy is for
 //! (dates that are none, U+0000, undecodable text). `docs/types.md` says the same for people, with the texts.
+//!
+//! A column of a PostgreSQL source has its own type on the target. Types without a binary form here travel as text and
+//! are cast by the server ([`Wire::AsText`]).
 
 use crate::sink::encode::Encoder;
+use freshet_core::table::Dialect;
 use freshet_core::{Column, DataType};
 use std::sync::Arc;
 use tokio_postgres::types::Type;
 
 /// Characters of `varchar(n)` at most.
 const VARCHAR_CHARS_MAX: u32 = 10_485_760;
-/// Bits of `bit(n)` that a source column can have.
+/// Bits of a `bit(n)` of MySQL at most.
 const BIT_LENGTH_MAX: u32 = 64;
 
 /// The types that travel to the server, each with one binary form.
@@ -36,6 +40,26 @@ pub(crate) enum Wire {
     Uuid,
     Inet,
     Oid,
+    Time,
+    Bpchar,
+    Varbit,
+    Money,
+    PgLsn,
+    Xid,
+    Xid8,
+    /// Any other type: the text that its output function makes, which the server casts.
+    AsText,
+}
+
+/// The type of a target column as rows are bound to it: of a domain, what it is over in the end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TargetType {
+    pub oid: u32,
+    pub typmod: i32,
+    /// `format_type` without a modifier, as a source's catalogue names it.
+    pub name: String,
+    /// Of an array: what its elements are.
+    pub element: Option<Box<TargetType>>,
 }
 
 impl Wire {
@@ -54,7 +78,7 @@ impl Wire {
             Wire::Timestamptz => (Type::TIMESTAMPTZ, Type::TIMESTAMPTZ_ARRAY),
             Wire::Interval => (Type::INTERVAL, Type::INTERVAL_ARRAY),
             Wire::Timetz => (Type::TIMETZ, Type::TIMETZ_ARRAY),
-            Wire::Text => (Type::TEXT, Type::TEXT_ARRAY),
+            Wire::Text | Wire::AsText => (Type::TEXT, Type::TEXT_ARRAY),
             Wire::Bytea => (Type::BYTEA, Type::BYTEA_ARRAY),
             Wire::Bit => (Type::BIT, Type::BIT_ARRAY),
             Wire::Json => (Type::JSON, Type::JSON_ARRAY),
@@ -62,6 +86,13 @@ impl Wire {
             Wire::Uuid => (Type::UUID, Type::UUID_ARRAY),
             Wire::Inet => (Type::INET, Type::INET_ARRAY),
             Wire::Oid => (Type::OID, Type::OID_ARRAY),
+            Wire::Time => (Type::TIME, Type::TIME_ARRAY),
+            Wire::Bpchar => (Type::BPCHAR, Type::BPCHAR_ARRAY),
+            Wire::Varbit => (Type::VARBIT, Type::VARBIT_ARRAY),
+            Wire::Money => (Type::MONEY, Type::MONEY_ARRAY),
+            Wire::PgLsn => (Type::PG_LSN, Type::PG_LSN_ARRAY),
+            Wire::Xid => (Type::XID, Type::XID_ARRAY),
+            Wire::Xid8 => (Type::XID8, Type::XID8_ARRAY),
         }
     }
 
@@ -88,6 +119,13 @@ impl Wire {
             Wire::Uuid,
             Wire::Inet,
             Wire::Oid,
+            Wire::Time,
+            Wire::Bpchar,
+            Wire::Varbit,
+            Wire::Money,
+            Wire::PgLsn,
+            Wire::Xid,
+            Wire::Xid8,
         ];
         if oid == Type::VARCHAR.oid() {
             return Some(Wire::Text);
@@ -96,33 +134,40 @@ impl Wire {
     }
 
     /// An expression that is equal exactly where the stored values are the same bytes, for matching whole rows
-    /// (R7): `json` has no equality, floats have two zeros.
+    /// (R7): `json` has no equality, floats have two zeros, equal numbers several scales.
     pub(crate) fn identity(self, expr: &str) -> String {
         match self {
-            Wire::Json | Wire::Jsonb => format!("{expr}::text"),
+            Wire::Json | Wire::Jsonb | Wire::Numeric => format!("{expr}::text"),
             Wire::Float4 => format!("float4send({expr})"),
             Wire::Float8 => format!("float8send({expr})"),
+            Wire::Interval => format!("interval_send({expr})"),
+            Wire::Bpchar => format!("bpcharsend({expr})"),
             Wire::Text => format!("{expr}::text collate \"C\""),
             Wire::Bool
             | Wire::Int2
             | Wire::Int4
             | Wire::Int8
-            | Wire::Numeric
             | Wire::Date
             | Wire::Timestamp
             | Wire::Timestamptz
-            | Wire::Interval
             | Wire::Timetz
             | Wire::Bytea
             | Wire::Bit
             | Wire::Uuid
             | Wire::Inet
-            | Wire::Oid => expr.to_owned(),
+            | Wire::Oid
+            | Wire::Time
+            | Wire::Varbit
+            | Wire::Money
+            | Wire::PgLsn
+            | Wire::Xid
+            | Wire::Xid8
+            | Wire::AsText => expr.to_owned(),
         }
     }
 }
 
-/// The declaration of a source column on the target, or why there is none. `native` is the source's own.
+/// The declaration of a column of MySQL on the target, or why there is none. `native` is the source's own.
 pub(crate) fn declare(column: &Column, native: &str) -> Result<String, String> {
     Ok(match &column.data_type {
         DataType::Bool => "boolean".into(),
@@ -181,21 +226,48 @@ fn fits(yes: bool) -> Result<(), &'static str> {
 }
 
 /// How cells of `source` are written into a target column of that type, or why that column cannot hold them.
-pub(crate) fn bind(source: &DataType, oid: u32, typmod: i32) -> Result<(Wire, Encoder), &'static str> {
-    let wire = Wire::of_column(oid).ok_or(OTHER)?;
+pub(crate) fn bind(source: &DataType, target: &TargetType) -> Result<(Wire, Encoder), &'static str> {
+    if is_as_text(source, target) {
+        return Ok((Wire::AsText, Encoder::Text));
+    }
+    let typmod = target.typmod;
+    let wire = Wire::of_column(target.oid).ok_or(OTHER)?;
     let encoder = match wire {
         Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Numeric | Wire::Float4 | Wire::Float8 => {
             bind_number(source, wire, typmod)
         }
-        Wire::Date | Wire::Timestamp | Wire::Timestamptz | Wire::Interval | Wire::Timetz => {
+        Wire::Date | Wire::Time | Wire::Timestamp | Wire::Timestamptz | Wire::Interval | Wire::Timetz => {
             bind_time(source, wire, typmod)
         }
-        Wire::Text | Wire::Json | Wire::Jsonb => bind_text(source, wire, typmod),
-        Wire::Bool | Wire::Bytea | Wire::Bit | Wire::Uuid | Wire::Inet | Wire::Oid => {
-            bind_other(source, wire, typmod)
-        }
+        Wire::Text | Wire::Bpchar | Wire::Json | Wire::Jsonb => bind_text(source, wire, typmod),
+        Wire::Bool
+        | Wire::Bytea
+        | Wire::Bit
+        | Wire::Varbit
+        | Wire::Uuid
+        | Wire::Inet
+        | Wire::Oid
+        | Wire::Money
+        | Wire::PgLsn
+        | Wire::Xid
+        | Wire::Xid8 => bind_other(source, wire, typmod),
+        Wire::AsText => Err(OTHER),
     }?;
     Ok((wire, encoder))
+}
+
+/// Whether a column takes the texts of the source's type as its own: it is of the type of that name, or an array of
+/// what fits.
+fn is_as_text(source: &DataType, target: &TargetType) -> bool {
+    match (source, &target.element) {
+        (DataType::Named { name }, _) => *name == target.name,
+        (DataType::Array { element: of }, Some(element)) => match **of {
+            // An array of a domain over an array: its elements have no name here.
+            DataType::Array { .. } => true,
+            _ => bind(of, element).is_ok(),
+        },
+        _ => false,
+    }
 }
 
 fn bind_number(source: &DataType, wire: Wire, typmod: i32) -> Result<Encoder, &'static str> {
@@ -232,17 +304,17 @@ fn bind_time(source: &DataType, wire: Wire, typmod: i32) -> Result<Encoder, &'st
             fits(interval_holds(typmod, *fsp))?;
             Encoder::TimeAsInterval
         }
-        (DataType::Interval, Wire::Interval) => {
-            fits(interval_holds(typmod, 6))?;
-            Encoder::Interval
-        }
+        (DataType::Time { fsp }, Wire::Time) => keeps(*fsp).map(|()| Encoder::Time)?,
+        // What of its fields is kept the type does not say: preparation compares the declarations.
+        (DataType::Interval, Wire::Interval) => Encoder::Interval,
         _ => return Err(OTHER),
     })
 }
 
 fn bind_text(source: &DataType, wire: Wire, typmod: i32) -> Result<Encoder, &'static str> {
     let (chars, encoder) = match (source, wire) {
-        (DataType::Text { length, .. }, Wire::Text) => (*length, Encoder::Text),
+        (DataType::Text { length, .. }, Wire::Text | Wire::Bpchar) => (*length, Encoder::Text),
+        (DataType::Named { .. } | DataType::Array { .. }, Wire::Text) => (None, Encoder::Text),
         (DataType::Enum { labels }, Wire::Text) => {
             let longest = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0);
             (u32::try_from(longest).ok(), Encoder::Enum(Arc::from(labels.as_slice())))
@@ -266,14 +338,25 @@ fn bind_other(source: &DataType, wire: Wire, typmod: i32) -> Result<Encoder, &'s
         (DataType::Bytes { .. } | DataType::Geometry { .. } | DataType::Vector { .. }, Wire::Bytea) => {
             Encoder::Bytea
         }
-        (DataType::Bit { length: Some(n @ 1..=BIT_LENGTH_MAX), varying: false }, Wire::Bit) => {
+        (DataType::Bit { length: Some(n @ 1..), varying: false }, Wire::Bit) => {
             fits(i32::try_from(*n).is_ok_and(|n| typmod == n))?;
             Encoder::Bit(*n)
+        }
+        (DataType::Bit { length: None, varying: true }, Wire::Bit) => {
+            fits(typmod < 0)?;
+            Encoder::Varbit
+        }
+        (DataType::Bit { length, varying: true }, Wire::Varbit) => {
+            let holds = |n: u32| i32::try_from(n).is_ok_and(|n| typmod >= n);
+            fits(typmod < 0 || length.is_some_and(holds))?;
+            Encoder::Varbit
         }
         (DataType::Uuid, Wire::Uuid) => Encoder::Uuid,
         (DataType::Inet4, Wire::Inet) => Encoder::Inet4,
         (DataType::Inet6, Wire::Inet) => Encoder::Inet6,
-        (DataType::Oid, Wire::Oid) => Encoder::Oid,
+        (DataType::Oid, Wire::Oid | Wire::Xid) => Encoder::Oid,
+        (DataType::Lsn, Wire::PgLsn | Wire::Xid8) => Encoder::Lsn,
+        (DataType::Money, Wire::Money) => Encoder::Int8,
         _ => return Err(OTHER),
     })
 }
@@ -304,6 +387,25 @@ fn numeric_holds(typmod: i32, before: i32, after: i32) -> bool {
     scale >= after && precision - scale >= before
 }
 
+/// What makes a column that a source of that dialect can be bound to unfit all the same. `native` is the source's own
+/// declaration, `declared` the target's.
+pub(crate) fn misfit(
+    dialect: Dialect,
+    wire: Wire,
+    native: &str,
+    declared: &str,
+    typmod: i32,
+) -> Option<&'static str> {
+    match (dialect, wire) {
+        // A span is no time of day, and blanks at the end count.
+        (Dialect::Mysql, Wire::Time | Wire::Bpchar) => Some(OTHER),
+        (Dialect::Postgres, Wire::Interval) if !interval_holds(typmod, 6) && native != declared => {
+            Some(NARROW)
+        }
+        (Dialect::Mysql | Dialect::Postgres, _) => None,
+    }
+}
+
 /// Whether `interval` with that type modifier keeps every field and so many digits of a second.
 fn interval_holds(typmod: i32, fsp: u8) -> bool {
     typmod < 0 || (typmod >> 16 & 0x7fff == 0x7fff && typmod & 0xffff >= i32::from(fsp))
@@ -329,7 +431,8 @@ mod tests {
     #[test]
     fn m2_nothing_is_narrowed() {
         let int = |bits, unsigned| DataType::Int { bits, unsigned };
-        let fits = |t: &DataType, oid: u32| bind(t, oid, -1).is_ok();
+        let target = |oid| TargetType { oid, typmod: -1, ..TargetType::default() };
+        let fits = |t: &DataType, oid: u32| bind(t, &target(oid)).is_ok();
         assert!(fits(&int(8, true), Type::INT2.oid()) && !fits(&int(16, true), Type::INT2.oid()));
         assert!(fits(&int(24, true), Type::INT4.oid()) && !fits(&int(32, true), Type::INT4.oid()));
         assert!(!fits(&int(64, true), Type::INT8.oid()) && fits(&int(64, true), Type::NUMERIC.oid()));

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used)] // Also in the helpers of tests
 
+mod absent;
 mod common;
 mod conformance;
 mod exactly_once;
 mod faults;
+mod postgres_source;
+mod postgres_types;
 mod takeover;
 mod types;

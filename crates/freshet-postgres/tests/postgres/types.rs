@@ -1,49 +1,51 @@
 //! Every type by COPY and by every way of applying, against texts written by hand (M1 to M20, G2, G3, G7).
 
-use crate::common::rows::{batch, begin, bigint, durable, load, plan, window};
+use crate::common::rows::{batch, begin, bigint, durable, load, of_dialect, plan, window};
 use crate::common::{Database, server};
 use freshet_core::codec::RowWriter;
 use freshet_core::sink::{Sink, TablePlan};
+use freshet_core::table::Dialect;
 use freshet_core::temporal::{Date, DateTime, Interval, Time, Timestamp};
 use freshet_core::window::StepKind;
 use freshet_core::{DataType, ErrorKind};
 use freshet_postgres::{DatePolicy, NulPolicy, Policies, PostgresSink, UndecodablePolicy};
 
-type Write = Box<dyn Fn(&mut RowWriter<'_>)>;
+pub type Write = Box<dyn Fn(&mut RowWriter<'_>)>;
 
 /// A type, its declaration on both sides, and values with the text that psql prints.
-struct Case {
-    data_type: DataType,
-    native: &'static str,
-    declared: &'static str,
-    values: Vec<(Write, &'static str)>,
+pub struct Case {
+    pub dialect: Dialect,
+    pub data_type: DataType,
+    pub native: &'static str,
+    pub declared: &'static str,
+    pub values: Vec<(Write, &'static str)>,
 }
 
-fn value(write: impl Fn(&mut RowWriter<'_>) + 'static, text: &'static str) -> (Write, &'static str) {
+pub fn value(write: impl Fn(&mut RowWriter<'_>) + 'static, text: &'static str) -> (Write, &'static str) {
     (Box::new(write), text)
 }
 
-fn int(v: i64, text: &'static str) -> (Write, &'static str) {
+pub fn int(v: i64, text: &'static str) -> (Write, &'static str) {
     value(move |r| assert!(r.int(v)), text)
 }
 
-fn uint(v: u64, text: &'static str) -> (Write, &'static str) {
+pub fn uint(v: u64, text: &'static str) -> (Write, &'static str) {
     value(move |r| assert!(r.uint(v)), text)
 }
 
-fn dec(v: &'static str, text: &'static str) -> (Write, &'static str) {
+pub fn dec(v: &'static str, text: &'static str) -> (Write, &'static str) {
     value(move |r| r.decimal(v), text)
 }
 
-fn txt(v: &'static str, text: &'static str) -> (Write, &'static str) {
+pub fn txt(v: &'static str, text: &'static str) -> (Write, &'static str) {
     value(move |r| r.text(v), text)
 }
 
-fn raw(v: &'static [u8], text: &'static str) -> (Write, &'static str) {
+pub fn raw(v: &'static [u8], text: &'static str) -> (Write, &'static str) {
     value(move |r| r.bytes(v), text)
 }
 
-fn fixed(v: &'static [u8], text: &'static str) -> (Write, &'static str) {
+pub fn fixed(v: &'static [u8], text: &'static str) -> (Write, &'static str) {
     value(move |r| assert!(r.fixed_bytes(v)), text)
 }
 
@@ -53,7 +55,7 @@ fn case(
     declared: &'static str,
     values: Vec<(Write, &'static str)>,
 ) -> Case {
-    Case { data_type, native, declared, values }
+    Case { dialect: Dialect::Mysql, data_type, native, declared, values }
 }
 
 fn ints() -> Vec<Case> {
@@ -174,17 +176,17 @@ fn numbers() -> Vec<Case> {
     ]
 }
 
-fn day(y: i32, m: u8, d: u8, text: &'static str) -> (Write, &'static str) {
+pub fn day(y: i32, m: u8, d: u8, text: &'static str) -> (Write, &'static str) {
     let date = Date::new(y, m, d).unwrap();
     value(move |r| r.date(date), text)
 }
 
-fn moment(y: i32, m: u8, d: u8, micros: i64, text: &'static str) -> (Write, &'static str) {
+pub fn moment(y: i32, m: u8, d: u8, micros: i64, text: &'static str) -> (Write, &'static str) {
     let moment = DateTime::new(y, m, d, micros).unwrap();
     value(move |r| r.datetime(moment), text)
 }
 
-fn time(micros: i64, text: &'static str) -> (Write, &'static str) {
+pub fn time(micros: i64, text: &'static str) -> (Write, &'static str) {
     value(move |r| r.time(Time(micros)), text)
 }
 
@@ -367,20 +369,18 @@ fn bytes() -> Vec<Case> {
 }
 
 /// A writer of one row of a case's table.
-fn row<'a>(id: i64, write: &'a Write) -> impl Fn(&mut RowWriter<'_>) + 'a {
+pub fn row<'a>(id: i64, write: &'a Write) -> impl Fn(&mut RowWriter<'_>) + 'a {
     move |r: &mut RowWriter<'_>| {
         assert!(r.int(id));
         write(r);
     }
 }
 
-fn table(name: &str, case: &Case, key: &[u16]) -> TablePlan {
-    plan(
-        name,
-        &[("id", bigint(), "bigint(20)", false), ("v", case.data_type.clone(), case.native, true)],
-        key,
-        vec![],
-    )
+pub fn table(name: &str, case: &Case, key: &[u16]) -> TablePlan {
+    let id = if case.dialect == Dialect::Mysql { "bigint(20)" } else { "bigint" };
+    let columns =
+        [("id", bigint(), id, false), ("v", case.data_type.clone(), case.native, !key.contains(&1))];
+    of_dialect(plan(name, &columns, key, vec![]), case.dialect)
 }
 
 /// The values of a case one after the other, and NULL last, as psql prints them.
@@ -390,7 +390,7 @@ fn expected(case: &Case, shift: usize) -> Vec<String> {
     (0..texts.len()).map(|id| format!("{id}\t{}", texts[(id + shift) % texts.len()])).collect()
 }
 
-async fn check(db: &Database, number: usize, mut case: Case) {
+pub async fn check(db: &Database, number: usize, mut case: Case) {
     let expect = expected(&case, 0);
     let moved = expected(&case, 1);
     case.values.push(value(|r| r.null(), "NULL"));
@@ -406,8 +406,8 @@ async fn check(db: &Database, number: usize, mut case: Case) {
     load(&mut sink, &all, batch(&plans[0], &rows)).await.unwrap();
     let read = |way: &str| db.lines(&format!("set timezone=utc; select * from {} order by id", name(way)));
     let declared = format!(
-        "select format_type(atttypid, atttypmod) from pg_attribute \
-                            where attrelid = '{}'::regclass and attname = 'v'",
+        "set search_path = ''; select format_type(atttypid, atttypmod) from pg_attribute \
+         where attrelid = 'public.{}'::regclass and attname = 'v'",
         name("copy")
     );
     assert_eq!(db.sql(&declared), case.declared, "{}", case.native);
@@ -438,7 +438,7 @@ async fn check(db: &Database, number: usize, mut case: Case) {
     assert!(read("keyless").is_empty(), "{} by delete of every column", case.native);
 }
 
-async fn apply(
+pub async fn apply(
     sink: &mut dyn Sink,
     plan: &TablePlan,
     rows: &[&dyn Fn(&mut RowWriter<'_>)],
@@ -451,7 +451,7 @@ async fn apply(
     durable(sink, window).await.unwrap_or_else(|e| panic!("{}: {e}", plan.info.name()));
 }
 
-fn db_options(db: &Database, number: usize) -> freshet_postgres::SinkOptions {
+pub fn db_options(db: &Database, number: usize) -> freshet_postgres::SinkOptions {
     let mut options = db.options();
     options.pipeline = format!("types{number}");
     options
@@ -485,7 +485,7 @@ async fn one_value(
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mut options = db_options(db, number);
     options.policies = policies;
-    let case = Case { data_type, native: "native", declared: "", values: vec![] };
+    let case = Case { dialect: Dialect::Mysql, data_type, native: "native", declared: "", values: vec![] };
     let not_null = |name: &str| {
         let columns = [("id", bigint(), "bigint(20)", false), ("v", case.data_type.clone(), "native", false)];
         plan(name, &columns, &[0], vec![])

@@ -11,7 +11,7 @@ use freshet_core::gtid::MariadbGtidSet;
 use freshet_core::position::{BinlogPosition, CommitPlace, FilePos, GtidSet, TxnId};
 use freshet_core::source::{ReadOutcome, Selects, Source};
 use freshet_core::table::{
-    Chunk, ChunkReader, ColumnInfo, IndexInfo, IndexPart, TableInfo, TableReader, View,
+    Chunk, ChunkReader, ColumnInfo, Dialect, IndexInfo, IndexPart, TableInfo, TableReader, View,
 };
 use freshet_core::{Column, DataType, Error, Position, Result, TableName, TableSchema};
 use std::collections::BTreeMap;
@@ -126,6 +126,7 @@ impl MemoryDatabase {
         };
         let info = TableInfo {
             schema: schema.into(),
+            dialect: Dialect::Mysql,
             columns: vec![ColumnInfo::default(); columns.len()],
             indexes: unique.iter().map(index).collect(),
             next_value: None,
@@ -323,6 +324,10 @@ fn put(batch: &mut BatchBuilder, info: &TableInfo, change: &MemoryChange) {
 
 #[async_trait]
 impl Source for MemorySource {
+    async fn begin(&mut self) -> Result<Position> {
+        self.tip().await
+    }
+
     async fn open(&mut self, start: &Position, held: &[Position]) -> Result<()> {
         let state = self.db.lock();
         let place =
@@ -382,6 +387,10 @@ impl MemoryTableReader {
 impl TableReader for MemoryTableReader {
     async fn tables(&mut self, selection: &dyn Selects) -> Result<Vec<TableInfo>> {
         Ok(self.infos(selection))
+    }
+
+    fn views_are_exact(&self) -> bool {
+        self.db.lock().exact_views
     }
 
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View> {

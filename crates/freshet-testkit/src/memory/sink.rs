@@ -12,7 +12,7 @@ use freshet_core::table::{Chunk, TableInfo};
 use freshet_core::window::{ImageRef, Step, StepKind, Window};
 use freshet_core::{
     Batch, Checkpoint, Error, EventRef, LogId, Mark, Position, Result, RowRef, SchemaMap, SinkEpoch,
-    TableName,
+    TableName, ValueRef,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -406,6 +406,19 @@ pub fn printed(row: RowRef<'_>) -> Result<Row> {
     names.zip(row.cells()).map(|(name, cell)| Ok((name, format!("{:?}", cell?)))).collect()
 }
 
+/// An image with the absent columns as they are in the row.
+fn completed(mut image: Row, there: Row) -> Row {
+    let absent = format!("{:?}", ValueRef::Absent);
+    for (name, cell) in there {
+        image.entry(name).and_modify(|new| {
+            if *new == absent {
+                *new = cell;
+            }
+        });
+    }
+    image
+}
+
 fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<()> {
     let target = contents.load.iter().find(|t| t.table == step.table).ok_or_else(|| unknown(&step.table))?;
     let target = target.target.clone();
@@ -433,8 +446,16 @@ fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<(
         StepKind::Update(rows) => {
             for (old, new) in rows {
                 let at = table.find(&image(old)?).ok_or_else(|| diverged("a row to change is not there"))?;
-                table.rows.swap_remove(at);
-                table.insert(image(new)?).map_err(|e| diverged(&e))?;
+                let there = table.rows.swap_remove(at);
+                table.insert(completed(image(new)?, there)).map_err(|e| diverged(&e))?;
+            }
+        }
+        StepKind::Patch(rows) => {
+            for r in rows {
+                let new = image(r)?;
+                let at = table.find(&new).ok_or_else(|| diverged("a row to change in part is not there"))?;
+                let there = table.rows.swap_remove(at);
+                table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
             }
         }
         StepKind::Delete(rows) => {

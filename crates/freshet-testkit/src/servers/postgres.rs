@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::port::Port;
+use super::postgres_root;
 use super::{
     During as _, Process, Result, ServerError, SmallDisk, SqlJob, TestDir, Tls, Usage, cache, copy_tree,
     is_root, poll_until, run, tls,
@@ -23,6 +24,7 @@ const VERSIONS: &[u32] = &[18, 17, 16, 15];
 #[derive(Clone, Debug, Default)]
 pub struct PostgresOptions {
     args: Vec<String>,
+    version: Option<u32>,
     tls_names: Option<String>,
     data_bytes_max: Option<u64>,
     tablespace_bytes_max: Option<u64>,
@@ -36,6 +38,13 @@ impl PostgresOptions {
     #[must_use]
     pub fn set(mut self, name: &str, value: &str) -> Self {
         self.args.extend(["-c".to_owned(), format!("{name}={value}")]);
+        self
+    }
+
+    /// Another major version than the system's: 17 or 18.
+    #[must_use]
+    pub fn version(mut self, major: u32) -> Self {
+        self.version = Some(major);
         self
     }
 
@@ -115,7 +124,7 @@ impl Postgres {
 
     /// Like [`Postgres::start`], for tools that report instead of panicking.
     pub fn try_start(options: &PostgresOptions) -> Result<Self> {
-        let bin = postgres_bin_dir()?;
+        let bin = options.version.map_or_else(postgres_bin_dir, postgres_root::bin_dir)?;
         let template = template(&bin)?;
         let dir = Arc::new(TestDir::try_new("postgres")?);
         give_to_postgres(dir.path())?;

@@ -70,6 +70,8 @@ pub enum SourceKind {
     Mariadb,
     /// MySQL.
     Mysql,
+    /// PostgreSQL.
+    Postgres,
 }
 
 impl SourceKind {
@@ -78,6 +80,7 @@ impl SourceKind {
         match self {
             SourceKind::Mariadb => "mariadb",
             SourceKind::Mysql => "mysql",
+            SourceKind::Postgres => "postgres",
         }
     }
 }
@@ -110,6 +113,19 @@ pub struct SourceConfig {
     pub server_id: Option<u32>,
     /// How often an idle server is to speak.
     pub heartbeat_ms: Option<u64>,
+    /// What only a PostgreSQL has; of any other it is empty.
+    pub postgres: PostgresSource,
+}
+
+/// What a PostgreSQL source is asked for by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PostgresSource {
+    /// Database.
+    pub database: String,
+    /// Replication slot; named after the pipeline if not given.
+    pub slot: Option<String>,
+    /// Publication; named after the pipeline if not given.
+    pub publication: Option<String>,
 }
 
 /// The log.

@@ -6,8 +6,8 @@ use super::section::{Context, Section, io_reason};
 use super::tree;
 use super::units::{size_bytes, time_ms};
 use super::{
-    Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies, Prepare, SinkConfig,
-    SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
+    Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies, PostgresSource,
+    Prepare, SinkConfig, SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
 };
 use freshet_mapping::{Pattern, Selection};
 use freshet_pipeline::bounds;
@@ -142,17 +142,41 @@ fn name(section: &Section<'_>, key: &'static str) -> String {
 }
 
 fn source(section: Section<'_>) -> Option<SourceConfig> {
-    let kinds = [("mariadb", SourceKind::Mariadb), ("mysql", SourceKind::Mysql)];
+    let kinds =
+        [("mariadb", SourceKind::Mariadb), ("mysql", SourceKind::Mysql), ("postgres", SourceKind::Postgres)];
     let kind = section.choice("type", &kinds);
-    let endpoint = endpoint(&section, 3306);
+    let is_postgres = kind == Some(SourceKind::Postgres);
+    if is_postgres && !section.is_asked_for("postgres-source") {
+        let message = "PostgreSQL as a source is not finished: some changes of definitions, partitions and publications go unnoticed";
+        let hint = "Set FRESHET_UNFINISHED=postgres-source to try it with data that may be lost".to_owned();
+        section.invalid("type", message, Some(hint));
+    }
+    let endpoint = endpoint(&section, if is_postgres { 5432 } else { 3306 });
     let server_id = section.parsed("server_id", "a whole number from 1 to 4294967295", |t| {
         t.parse::<u32>().ok().filter(|id| *id > 0)
     });
     let heartbeat_ms = section.parsed("heartbeat_ms", "milliseconds from 100 to 30000", |t| {
         t.parse::<u64>().ok().filter(|ms| (100..=30_000).contains(ms))
     });
+    let database = if is_postgres { section.text("database") } else { String::new() };
+    let (slot, publication) = (section.optional_text("slot"), section.optional_text("publication"));
+    if slot.as_deref().is_some_and(|slot| !is_slot_name(slot)) {
+        section.invalid("slot", "Must be lower-case letters, digits and _, 63 at most", None);
+    }
+    let of_others: &[&'static str] =
+        if is_postgres { &["server_id", "heartbeat_ms"] } else { &["database", "slot", "publication"] };
+    for key in of_others.iter().filter(|key| kind.is_some() && section.has(key)) {
+        section.invalid(key, "Is not a key of this type of source", Some(format!("Remove {key}")));
+    }
     section.finish();
-    Some(SourceConfig { kind: kind?, endpoint, server_id, heartbeat_ms })
+    let postgres = PostgresSource { database, slot, publication };
+    Some(SourceConfig { kind: kind?, endpoint, server_id, heartbeat_ms, postgres })
+}
+
+/// What PostgreSQL takes as a slot's name.
+fn is_slot_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain)
 }
 
 fn endpoint(section: &Section<'_>, port_default: u16) -> Endpoint {

@@ -8,6 +8,7 @@ fn variables(name: &str) -> Option<String> {
     match name {
         "SHOP_PASSWORD" => Some("s3cret".to_owned()),
         "PORT" => Some("3307".to_owned()),
+        "FRESHET_UNFINISHED" => Some("postgres-source".to_owned()),
         _ => None,
     }
 }
@@ -136,7 +137,7 @@ fn every_problem_is_told_at_once() {
     check(
         &yaml,
         &[
-            "line 4, source.type: \"mariadbb\" is not one of mariadb, mysql [Did you mean mariadb?]",
+            "line 4, source.type: \"mariadbb\" is not one of mariadb, mysql, postgres [Did you mean mariadb?]",
             "line 4, source.port: Must be a port from 1 to 65535",
             "line 4, source.password: Environment variable NOT_THERE is not set",
             "line 5, tables.exclude: Table pattern \"tmp\" names no table [Write schema.table, with * and ? as wildcards and backticks around a part with a dot]",
@@ -286,4 +287,44 @@ fn the_digest_names_what_may_not_change() {
     );
     let moved = with("3306", "3308").replace("10GiB", "1GiB");
     assert_eq!(read(&moved).expect("valid").digest(), digest);
+}
+
+#[test]
+fn what_is_not_finished_is_refused_unless_asked_for() {
+    let yaml =
+        with("type: mariadb, host: 127.0.0.1, port: 3306,", "type: postgres, host: h, database: shop,");
+    let unasked = |name: &str| variables(name).filter(|_| name != "FRESHET_UNFINISHED");
+    let refused =
+        parse(&yaml, Path::new("/etc/freshet"), Variables::From(&unasked)).expect_err("not finished");
+    assert!(refused.problems[0].message.contains("not finished"), "{refused:?}");
+    read(&yaml).expect("asked for");
+}
+
+#[test]
+fn a_postgres_source_has_keys_of_its_own() {
+    let postgres = |more: &str| {
+        with(
+            "type: mariadb, host: 127.0.0.1, port: 3306,",
+            &format!("type: postgres, host: 127.0.0.1, {more}"),
+        )
+    };
+    let config = read(&postgres("database: shop, slot: s_1, publication: P,")).expect("valid");
+    let source = &config.source;
+    assert_eq!((source.kind, source.endpoint.port), (SourceKind::Postgres, 5432));
+    let own =
+        PostgresSource { database: "shop".into(), slot: Some("s_1".into()), publication: Some("P".into()) };
+    assert_eq!(source.postgres, own);
+    check(&postgres(""), &["line 4, source.database: Is missing"]);
+    check(
+        &postgres("database: shop, slot: No,"),
+        &["line 4, source.slot: Must be lower-case letters, digits and _, 63 at most"],
+    );
+    check(
+        &postgres("database: shop, server_id: 7,"),
+        &["line 4, source.server_id: Is not a key of this type of source [Remove server_id]"],
+    );
+    check(
+        &with("tls: disable }", "tls: disable, slot: s }"),
+        &["line 4, source.slot: Is not a key of this type of source [Remove slot]"],
+    );
 }

@@ -3,7 +3,7 @@
 use freshet_core::codec::{BatchBuilder, RowWriter};
 use freshet_core::log::Record;
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
-use freshet_core::table::{Chunk, ColumnInfo, IndexInfo, TableInfo};
+use freshet_core::table::{Chunk, ColumnInfo, Dialect, IndexInfo, TableInfo};
 use freshet_core::window::{Counts, ImageRef, Step, StepKind, Window};
 use freshet_core::{
     Batch, Column, DataType, Error, EventRef, LogId, Mark, Offset, SchemaMap, TableName, TableSchema,
@@ -32,6 +32,7 @@ pub fn plan(name: &str, columns: &[ColumnSpec], key: &[u16], indexes: Vec<IndexI
     let schema = TableSchema::new(TableName::new("shop", name), specs.collect(), key.to_vec()).unwrap();
     let info = TableInfo {
         schema: Arc::new(schema),
+        dialect: Dialect::Mysql,
         columns: columns
             .iter()
             .map(|(_, _, native, _)| ColumnInfo {
@@ -45,6 +46,12 @@ pub fn plan(name: &str, columns: &[ColumnSpec], key: &[u16], indexes: Vec<IndexI
         not_carried: vec![],
     };
     TablePlan { info: Arc::new(info), target: TableName::new("public", name) }
+}
+
+/// The same table of a source of that dialect.
+pub fn of_dialect(plan: TablePlan, dialect: Dialect) -> TablePlan {
+    let info = TableInfo { dialect, ..(*plan.info).clone() };
+    TablePlan { info: Arc::new(info), target: plan.target }
 }
 
 /// Inserts of these rows as one batch.

@@ -15,6 +15,8 @@ pub(super) fn cases() -> Vec<(&'static str, Case)> {
         ("divergences in bulk ask for order", |t| Box::pin(divergences(t, false))),
         ("divergences in order name the table", |t| Box::pin(divergences(t, true))),
         ("keys that must be absent", |t| Box::pin(absent(t))),
+        ("values that are not sent stay, in bulk", |t| Box::pin(lacking(t, false))),
+        ("values that are not sent stay, in order", |t| Box::pin(lacking(t, true))),
         ("a swap of keys in order", |t| Box::pin(moves(t))),
         ("a transaction in parts", |t| Box::pin(parts(t))),
         ("parts that are rolled back", |t| Box::pin(rolled_back(t))),
@@ -123,6 +125,22 @@ async fn absent(target: &dyn Target) {
     let kind = refused(&mut *sink, Script::new().check_absent(&a, &[(2, ""), (1, "")]), 2).await;
     assert_eq!(kind, ErrorKind::Reorder);
     assert_checkpoint(&mut *sink, 1).await;
+}
+
+/// R1, R2: a value that an image lacks stays as it is, also where the key moves; a row that is not there is none.
+async fn lacking(target: &dyn Target, ordered: bool) {
+    let (mut sink, a) = (streaming(target).await, keyed());
+    durable(&mut *sink, Script::new().insert(&a, &[(1, "a"), (2, "b")]), 1).await.expect("inserts");
+    let script = in_mode(Script::new().update_keys(&a, &[(1, 1), (2, 3)]).patch(&a, &[1, 3]), ordered);
+    durable(&mut *sink, script, 2).await.expect("updates of rows that are there");
+    assert_eq!(target.rows(a.target()).await, [text(1, "a"), text(3, "b")]);
+    for script in [Script::new().update_keys(&a, &[(2, 2)]), Script::new().patch(&a, &[1, 2])] {
+        let kind = refused(&mut *sink, in_mode(script, ordered), 3).await;
+        let expect = if ordered { ErrorKind::Table(a.name().clone()) } else { ErrorKind::Reorder };
+        assert_eq!(kind, expect);
+        assert_checkpoint(&mut *sink, 2).await;
+    }
+    assert_eq!(target.rows(a.target()).await, [text(1, "a"), text(3, "b")]);
 }
 
 /// R6: keys move one row at a time, through a free one.

@@ -5,7 +5,7 @@ use freshet_core::log::Record;
 use freshet_core::position::CommitPlace;
 use freshet_core::position::{FilePos, TxnId};
 use freshet_core::sink::TablePlan;
-use freshet_core::table::{Chunk, ColumnInfo, TableInfo};
+use freshet_core::table::{Chunk, ColumnInfo, Dialect, TableInfo};
 use freshet_core::window::{Counts, ImageRef, Step, StepKind, Window};
 use freshet_core::{
     Batch, Column, DataType, EventRef, Mark, Offset, Position, SchemaMap, TableName, TableSchema,
@@ -32,6 +32,7 @@ impl Table {
         let native = ["bigint(20)", "varchar(64)"];
         let info = TableInfo {
             schema: Arc::new(schema),
+            dialect: Dialect::Mysql,
             columns: native
                 .map(|n| ColumnInfo { native_type: n.into(), ..ColumnInfo::default() })
                 .into_iter()
@@ -85,6 +86,14 @@ impl Table {
         }
         row.finish();
     }
+
+    /// An image that has the key alone.
+    fn write_key(&self, batch: &mut BatchBuilder, id: i64) {
+        let mut row: RowWriter<'_> = batch.insert(self.schema());
+        assert!(row.int(id), "an integer of 64 bits");
+        row.absent();
+        row.finish();
+    }
 }
 
 /// The place after `n` transactions.
@@ -120,6 +129,7 @@ enum Draft {
     Update(Vec<(usize, usize)>),
     Delete(Vec<usize>),
     Upsert(Vec<usize>),
+    Patch(Vec<usize>),
     DeleteIfThere(Vec<usize>),
     CheckAbsent(Vec<usize>),
     Truncate,
@@ -142,6 +152,12 @@ impl Script {
 
     fn image(&mut self, table: &Table, row: Row<'_>) -> usize {
         table.write(&mut self.batch, row.0, row.1);
+        self.images.push(table.schema().clone());
+        self.images.len() - 1
+    }
+
+    fn key(&mut self, table: &Table, id: i64) -> usize {
+        table.write_key(&mut self.batch, id);
         self.images.push(table.schema().clone());
         self.images.len() - 1
     }
@@ -172,6 +188,21 @@ impl Script {
             pairs.push((self.image(table, (old.0, Some(old.1))), self.image(table, (new.0, Some(new.1)))));
         }
         self.step(table, Draft::Update(pairs))
+    }
+
+    /// Strict updates that say nothing of the name: keys as they were and as they become.
+    #[must_use]
+    pub fn update_keys(mut self, table: &Table, keys: &[(i64, i64)]) -> Self {
+        self.changes.updates += keys.len() as u64;
+        let pairs = keys.iter().map(|(old, new)| (self.key(table, *old), self.key(table, *new))).collect();
+        self.step(table, Draft::Update(pairs))
+    }
+
+    /// Changes of rows that must be there, which say nothing of the name.
+    #[must_use]
+    pub fn patch(mut self, table: &Table, keys: &[i64]) -> Self {
+        let images = keys.iter().map(|id| self.key(table, *id)).collect();
+        self.step(table, Draft::Patch(images))
     }
 
     /// Strict deletes.
@@ -285,6 +316,7 @@ fn kind(draft: Draft, refs: &[ImageRef]) -> StepKind {
         }
         Draft::Delete(images) => StepKind::Delete(all(images)),
         Draft::Upsert(images) => StepKind::Upsert(all(images)),
+        Draft::Patch(images) => StepKind::Patch(all(images)),
         Draft::DeleteIfThere(images) => StepKind::DeleteIfThere(all(images)),
         Draft::CheckAbsent(images) => StepKind::CheckAbsent(all(images)),
         Draft::Truncate => StepKind::Truncate,

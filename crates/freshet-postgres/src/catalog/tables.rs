@@ -1,0 +1,422 @@
+//! The selected tables as `pg_catalog` describes them: columns, keys, indexes, and what is not carried over.
+//!
+//! Ordinary and partitioned tables. A partition is part of its root, as `publish_via_partition_root` has it (R24);
+//! a table that inherits otherwise is one of its own (R26). What the WAL does not have is refused by name (R23).
+//! System schemas, temporary tables and the schemas that the caller names are never selected.
+
+use super::keys::{TableKey, relation_keys};
+use super::notes::{self, Notes};
+use super::types::TypeCatalog;
+use crate::error::{Scope, statement_error};
+use freshet_core::error::{Error, Result};
+use freshet_core::schema::{Column, TableName, TableSchema};
+use freshet_core::source::Selects;
+use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, IndexPart, TableInfo};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+
+/// The selected tables, and what stands beside them in their schemas.
+#[derive(Debug, Default)]
+pub(crate) struct Catalogue {
+    /// Ordered by name.
+    pub(crate) tables: Vec<TableInfo>,
+    /// One line each.
+    pub(crate) not_carried: Vec<String>,
+}
+
+/// Reads it in the client's transaction; a table that cannot be captured is an error that names it.
+pub(crate) async fn read_catalogue(
+    client: &Client,
+    selection: &dyn Selects,
+    schemas_left_out: &[String],
+) -> Result<Catalogue> {
+    let relations = relations(client, selection, schemas_left_out).await?;
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
+    let mut parts = Parts {
+        columns: columns(client, &oids).await?,
+        indexes: indexes(client, &oids).await?,
+        keys: relation_keys(client, &oids).await?,
+        sequences: sequences(client, &oids).await?,
+        partitions: partitions(client, &oids).await?,
+        notes: notes::of_tables(client, &oids).await?,
+        types: TypeCatalog::default(),
+    };
+    let types: Vec<u32> = parts.columns.values().flatten().map(|column| column.type_oid).collect();
+    parts.types.resolve(client, &types).await?;
+    let tables = relations.iter().map(|relation| parts.table(relation)).collect::<Result<Vec<_>>>()?;
+    let mut schemas: Vec<String> = tables.iter().map(|table| table.name().schema.clone()).collect();
+    schemas.dedup();
+    let mut not_carried = notes::of_schemas(client, &schemas).await?;
+    not_carried.extend(notes::partitions_without_root(client, &oids, selection).await?);
+    Ok(Catalogue { tables, not_carried })
+}
+
+/// The names of the selected tables, and nothing of what they are: printing a default takes a lock on its table since
+/// PostgreSQL 17, and is slow for wide ones.
+pub(crate) async fn selected_names(
+    client: &Client,
+    selection: &dyn Selects,
+    schemas_left_out: &[String],
+) -> Result<Vec<TableName>> {
+    let selected = relations(client, selection, schemas_left_out).await?;
+    Ok(selected.into_iter().map(|relation| relation.name).collect())
+}
+
+/// Rows of one statement.
+pub(crate) async fn query(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Row>> {
+    let rows = client.query(sql, parameters).await;
+    rows.map_err(|error| statement_error(&Scope::Session, "Reading the source's catalogue", &error))
+}
+
+struct Relation {
+    oid: u32,
+    name: TableName,
+    is_partitioned: bool,
+    rows: f32,
+}
+
+async fn relations(
+    client: &Client,
+    selection: &dyn Selects,
+    schemas_left_out: &[String],
+) -> Result<Vec<Relation>> {
+    const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u', c.reltuples \
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where c.relkind in ('r', 'p') and not c.relispartition and c.relpersistence <> 't' \
+           and n.nspname !~ '^pg_' and n.nspname <> 'information_schema' and n.nspname <> all($1) \
+         order by n.nspname collate \"C\", c.relname collate \"C\"";
+    let mut relations = Vec::new();
+    for row in query(client, SQL, &[&schemas_left_out]).await? {
+        let name = TableName::new(row.get::<_, &str>(1), row.get::<_, &str>(2));
+        if !selection.selects(&name) {
+            continue;
+        }
+        if row.get(4) {
+            return Err(Error::unsupported(format!(
+                "Table {name} is unlogged: its changes are not in the WAL"
+            ))
+            .with_hint("ALTER TABLE ... SET LOGGED, or exclude the table"));
+        }
+        relations.push(Relation { oid: row.get(0), name, is_partitioned: row.get(3), rows: row.get(5) });
+    }
+    Ok(relations)
+}
+
+struct ColumnRow {
+    number: i16,
+    name: String,
+    type_oid: u32,
+    modifier: i32,
+    info: ColumnInfo,
+    /// Whether the default takes a value of a sequence, or the column is an identity.
+    is_numbered: bool,
+}
+
+async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<ColumnRow>>> {
+    const SQL: &str = "select a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, \
+           a.attgenerated <> '', a.attidentity <> '', pg_catalog.format_type(a.atttypid, a.atttypmod), \
+           pg_catalog.pg_get_expr(d.adbin, d.adrelid), \
+           case when a.attcollation <> t.typcollation then \
+             case when cn.nspname = 'pg_catalog' then '' else pg_catalog.quote_ident(cn.nspname) || '.' end \
+             || pg_catalog.quote_ident(co.collname) end, \
+           pg_catalog.col_description(a.attrelid, a.attnum), \
+           d.adbin is not null and pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' \
+         from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
+         left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
+         left join pg_catalog.pg_collation co on co.oid = a.attcollation \
+         left join pg_catalog.pg_namespace cn on cn.oid = co.collnamespace \
+         where a.attrelid = any($1) and a.attnum > 0 and not a.attisdropped order by a.attrelid, a.attnum";
+    let mut columns: HashMap<u32, Vec<ColumnRow>> = HashMap::new();
+    for row in query(client, SQL, &[&tables]).await? {
+        let info = ColumnInfo {
+            native_type: row.get(8),
+            not_null: row.get(5),
+            default: row.get(9),
+            auto_increment: false,
+            generated: row.get(6),
+            collation: row.get(10),
+            comment: row.get::<_, Option<String>>(11).unwrap_or_default(),
+        };
+        let is_numbered = row.get::<_, bool>(7) || row.get::<_, bool>(12);
+        let (number, name, type_oid, modifier) = (row.get(1), row.get(2), row.get(3), row.get(4));
+        columns.entry(row.get(0)).or_default().push(ColumnRow {
+            number,
+            name,
+            type_oid,
+            modifier,
+            info,
+            is_numbered,
+        });
+    }
+    Ok(columns)
+}
+
+struct IndexRow {
+    oid: u32,
+    name: String,
+    method: String,
+    is_unique: bool,
+    /// Why it cannot be carried over, where the catalogue has no field for it.
+    obstacle: Option<&'static str>,
+    definition: String,
+    /// Column number (0 for an expression) and options of each part.
+    parts: Vec<(i16, i16)>,
+}
+
+async fn indexes(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<IndexRow>>> {
+    const SQL: &str = "select i.indrelid, i.indexrelid, c.relname::text, m.amname::text, i.indisunique, i.indisvalid, \
+           i.indpred is not null, i.indimmediate, i.indisexclusion, pg_catalog.pg_get_indexdef(i.indexrelid), \
+           (i.indkey::int2[])[0:i.indnkeyatts - 1], (i.indoption::int2[])[0:i.indnkeyatts - 1] \
+         from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid \
+         join pg_catalog.pg_am m on m.oid = c.relam \
+         where i.indrelid = any($1) order by i.indrelid, c.relname collate \"C\"";
+    let mut indexes: HashMap<u32, Vec<IndexRow>> = HashMap::new();
+    for row in query(client, SQL, &[&tables]).await? {
+        let flag = |at: usize| row.get::<_, bool>(at);
+        let obstacle = match () {
+            () if !flag(5) => Some("Invalid index"),
+            () if flag(8) => Some("Exclusion constraint"),
+            () if flag(6) => Some("Partial index"),
+            () if !flag(7) => Some("Deferrable unique index"),
+            () => None,
+        };
+        let (numbers, options): (Vec<i16>, Vec<i16>) = (row.get(10), row.get(11));
+        indexes.entry(row.get(0)).or_default().push(IndexRow {
+            oid: row.get(1),
+            name: row.get(2),
+            method: row.get(3),
+            is_unique: flag(4),
+            obstacle,
+            definition: row.get(9),
+            parts: numbers.into_iter().zip(options).collect(),
+        });
+    }
+    Ok(indexes)
+}
+
+/// The sequence of a column: owned by it, or its identity.
+struct SequenceRow {
+    column: i16,
+    next: Option<u64>,
+}
+
+async fn sequences(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<SequenceRow>>> {
+    // Of now and not of the snapshot, as sequences are; a role that may not read it is told nothing.
+    const SQL: &str = "select d.refobjid, d.refobjsubid::int2, coalesce(last.value + s.seqincrement, s.seqstart) \
+         from pg_catalog.pg_depend d join pg_catalog.pg_sequence s on s.seqrelid = d.objid \
+         cross join lateral (select case \
+           when pg_catalog.has_sequence_privilege(s.seqrelid, 'usage') \
+             or pg_catalog.has_sequence_privilege(s.seqrelid, 'select') \
+           then pg_catalog.pg_sequence_last_value(s.seqrelid)::numeric end as value) last \
+         where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = any($1) \
+           and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
+           and d.deptype in ('a', 'i') and d.refobjsubid > 0";
+    let sql = SQL.replacen("s.seqstart)", "s.seqstart)::text", 1);
+    let mut sequences: HashMap<u32, Vec<SequenceRow>> = HashMap::new();
+    for row in query(client, &sql, &[&tables]).await? {
+        let next = row.get::<_, Option<String>>(2).and_then(|text| text.parse().ok());
+        sequences.entry(row.get(0)).or_default().push(SequenceRow { column: row.get(1), next });
+    }
+    Ok(sequences)
+}
+
+struct Partition {
+    name: TableName,
+    kind: u8,
+    is_unlogged: bool,
+    identity: i8,
+    root_identity: i8,
+    rows: f32,
+}
+
+/// All partitions under the roots, inner ones included.
+async fn partitions(client: &Client, roots: &[u32]) -> Result<HashMap<u32, Vec<Partition>>> {
+    const SQL: &str = "with recursive tree(root, oid) as ( \
+           select i.inhparent, i.inhrelid from pg_catalog.pg_inherits i \
+             join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition where i.inhparent = any($1) \
+           union all select tree.root, i.inhrelid from tree join pg_catalog.pg_inherits i on i.inhparent = tree.oid \
+             join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition) \
+         select tree.root, n.nspname::text, c.relname::text, c.relkind, c.relpersistence = 'u', c.relreplident, \
+           r.relreplident, c.reltuples \
+         from tree join pg_catalog.pg_class c on c.oid = tree.oid \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         join pg_catalog.pg_class r on r.oid = tree.root order by 1, 2, 3";
+    let mut partitions: HashMap<u32, Vec<Partition>> = HashMap::new();
+    for row in query(client, SQL, &[&roots]).await? {
+        partitions.entry(row.get(0)).or_default().push(Partition {
+            name: TableName::new(row.get::<_, &str>(1), row.get::<_, &str>(2)),
+            kind: row.get::<_, i8>(3) as u8,
+            is_unlogged: row.get(4),
+            identity: row.get(5),
+            root_identity: row.get(6),
+            rows: row.get(7),
+        });
+    }
+    Ok(partitions)
+}
+
+/// What was read of all tables, by the table's number.
+struct Parts {
+    columns: HashMap<u32, Vec<ColumnRow>>,
+    indexes: HashMap<u32, Vec<IndexRow>>,
+    keys: HashMap<u32, TableKey>,
+    sequences: HashMap<u32, Vec<SequenceRow>>,
+    partitions: HashMap<u32, Vec<Partition>>,
+    notes: Notes,
+    types: TypeCatalog,
+}
+
+impl Parts {
+    fn table(&mut self, relation: &Relation) -> Result<TableInfo> {
+        let (name, oid) = (&relation.name, relation.oid);
+        let mut not_carried = Vec::new();
+        let partitions = self.partitions.remove(&oid).unwrap_or_default();
+        check_partitions(name, &partitions, &mut not_carried)?;
+        let leaves =
+            partitions.iter().filter(|partition| partition.kind == b'r').map(|partition| partition.rows);
+        let own = (!relation.is_partitioned).then_some(relation.rows);
+        let rows: f32 = leaves.chain(own).filter(|rows| *rows > 0.0).sum();
+        let key = self.keys.remove(&oid).ok_or_else(|| gone(name))?;
+        let (generated, mut columns): (Vec<_>, Vec<_>) = self
+            .columns
+            .remove(&oid)
+            .unwrap_or_default()
+            .into_iter()
+            .partition(|column| column.info.generated);
+        refuse_generated_key(name, &generated, &key)?;
+        not_carried.extend(generated.iter().map(|column| {
+            format!(
+                "Generated column {}: {}",
+                column.name,
+                column.info.default.as_deref().unwrap_or_default()
+            )
+        }));
+        if !key.is_updatable() {
+            not_carried.push(
+                "Updates and deletes: the table has no replica identity, so the server refuses them once it is \
+                 published"
+                    .to_owned(),
+            );
+        }
+        let next_value = self.number(oid, &mut columns);
+        let schema = self.schema(name, &columns, &key)?;
+        let places: BTreeMap<i16, u16> = columns.iter().map(|column| column.number).zip(0..).collect();
+        let rows_of_indexes = self.indexes.remove(&oid).unwrap_or_default();
+        let indexes = carried(rows_of_indexes, &key, &places, &mut not_carried);
+        not_carried.extend(self.notes.take(oid));
+        if relation.is_partitioned {
+            not_carried.push(format!("Partitioning ({})", partitions.len()));
+        }
+        Ok(TableInfo {
+            schema: Arc::new(schema),
+            dialect: Dialect::Postgres,
+            columns: columns.into_iter().map(|column| column.info).collect(),
+            indexes,
+            next_value,
+            rows_estimate: rows as u64,
+            not_carried,
+        })
+    }
+
+    /// Marks the columns that the server numbers; the next number of the first of them.
+    fn number(&mut self, oid: u32, columns: &mut [ColumnRow]) -> Option<u64> {
+        let sequences = self.sequences.remove(&oid).unwrap_or_default();
+        let mut next = None;
+        for column in columns.iter_mut().filter(|column| column.is_numbered) {
+            let Some(sequence) = sequences.iter().find(|s| s.column == column.number) else { continue };
+            column.info.auto_increment = true;
+            next = next.or(sequence.next);
+        }
+        next
+    }
+
+    fn schema(&self, name: &TableName, columns: &[ColumnRow], key: &TableKey) -> Result<TableSchema> {
+        let column = |column: &ColumnRow| {
+            let data_type = self.types.data_type(column.type_oid, column.modifier).ok_or_else(|| {
+                Error::unsupported(format!(
+                    "Column {} of table {name} has type {}, which the catalogue does not describe",
+                    column.name, column.info.native_type
+                ))
+            })?;
+            let nullable = !key.columns.contains(&column.name);
+            Ok(Column { name: column.name.clone(), data_type, nullable })
+        };
+        let place = |name: &String| columns.iter().position(|c| c.name == *name).map(|at| at as u16);
+        let places: Option<Vec<u16>> = key.columns.iter().map(place).collect();
+        let places = places.ok_or_else(|| gone(name))?;
+        TableSchema::new(name.clone(), columns.iter().map(column).collect::<Result<_>>()?, places)
+    }
+}
+
+fn gone(name: &TableName) -> Error {
+    Error::unavailable(format!("The definition of table {name} changed while the catalogue was read"))
+}
+
+/// Changes of a table are found by its key, and the stream would have it in part only.
+fn refuse_generated_key(name: &TableName, generated: &[ColumnRow], key: &TableKey) -> Result<()> {
+    match generated.iter().find(|column| key.columns.contains(&column.name)) {
+        None => Ok(()),
+        Some(column) => Err(Error::unsupported(format!(
+            "The key of table {name} holds the generated column {}, which the server does not publish",
+            column.name
+        ))
+        .with_hint("Set REPLICA IDENTITY USING INDEX with an index without it, or exclude the table")),
+    }
+}
+
+fn check_partitions(root: &TableName, partitions: &[Partition], not_carried: &mut Vec<String>) -> Result<()> {
+    for partition in partitions {
+        let name = &partition.name;
+        let why = match (partition.kind, partition.is_unlogged) {
+            (b'f', _) => "a foreign table",
+            (_, true) => "unlogged",
+            _ if partition.identity != partition.root_identity => {
+                not_carried.push(format!("Replica identity of partition {name}: it differs from the root's"));
+                continue;
+            }
+            _ => continue,
+        };
+        return Err(Error::unsupported(format!(
+            "Partition {name} of table {root} is {why}: its changes are not in the WAL"
+        ))
+        .with_hint("Detach the partition, or exclude the table"));
+    }
+    Ok(())
+}
+
+/// The secondary indexes that can be described; the others become a line each.
+fn carried(
+    indexes: Vec<IndexRow>,
+    key: &TableKey,
+    places: &BTreeMap<i16, u16>,
+    not_carried: &mut Vec<String>,
+) -> Vec<IndexInfo> {
+    const DESCENDING: i16 = 1;
+    let mut carried = Vec::new();
+    for index in indexes.into_iter().filter(|index| key.index != Some(index.oid)) {
+        let is_hidden = |(number, _): &(i16, i16)| *number != 0 && !places.contains_key(number);
+        let hidden = index.parts.iter().any(is_hidden).then_some("Index on a generated column");
+        if let Some(obstacle) = index.obstacle.or(hidden) {
+            not_carried.push(format!("{obstacle}: {}", index.definition));
+            continue;
+        }
+        let part = |(number, option): &(i16, i16)| IndexPart {
+            column: places.get(number).copied(),
+            prefix: None,
+            descending: option & DESCENDING != 0,
+        };
+        carried.push(IndexInfo {
+            name: index.name,
+            unique: index.is_unique,
+            method: index.method,
+            parts: index.parts.iter().map(part).collect(),
+        });
+    }
+    carried
+}

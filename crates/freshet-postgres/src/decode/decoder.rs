@@ -1,0 +1,277 @@
+//! pgoutput, protocol version 1, into the events of a batch: whole transactions in commit order.
+//!
+//! Not a reader, and it asks nobody: what a relation message does not say (the order of a key, types that are not built
+//! in) the caller looks up and gives with [`Decoder::define`]. Streamed transactions and two-phase commits are not
+//! asked for; if they come, that is an error. Invariants: nothing of a transaction is written before its first captured
+//! change; a row that cannot be written leaves the batch as it was.
+//!
+//! A value that the stream leaves out because it is an unchanged TOAST value is taken from the old row where the server
+//! sent that (REPLICA IDENTITY FULL), and absent otherwise: never NULL, never a placeholder (R1, R2).
+
+use super::message::{Cell, Malformed, Message, Old, Relation, Tuple, parse};
+use crate::values::text;
+use freshet_core::codec::{BatchBuilder, BatchMark, RowWriter};
+use freshet_core::position::{CommitPlace, Lsn, TxnId};
+use freshet_core::source::Selects;
+use freshet_core::{Error, Result, TableName, TableSchema};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// A captured relation as it is from here on.
+#[derive(Clone, Debug)]
+pub(crate) struct Captured {
+    pub schema: Arc<TableSchema>,
+    /// Columns of the replica identity, by index: what an old key has values of.
+    pub is_key: Vec<bool>,
+}
+
+/// What a message was.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A transaction is open after it.
+    InTransaction,
+    /// None is.
+    Outside,
+    /// A transaction ended at this place.
+    Commit(Lsn),
+    /// A captured relation is told, to be given to [`Decoder::define`] before the next message.
+    Relation(Relation),
+}
+
+/// A relation of the session.
+enum Known {
+    Captured { captured: Arc<Captured>, is_announced: bool },
+    NotSelected,
+}
+
+/// Where the stream is in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Open {
+    No,
+    /// Begun, and nothing written yet.
+    Begun(u32),
+    Written(u32),
+}
+
+/// Decodes one session.
+pub(crate) struct Decoder {
+    selects: Arc<dyn Selects>,
+    relations: HashMap<u32, Known>,
+    open: Open,
+}
+
+impl Decoder {
+    /// A decoder for a new session.
+    pub(crate) fn new(selects: Arc<dyn Selects>) -> Self {
+        Self { selects, relations: HashMap::new(), open: Open::No }
+    }
+
+    /// Whether a transaction is open.
+    pub(crate) fn in_transaction(&self) -> bool {
+        self.open != Open::No
+    }
+
+    /// Says what a relation is from here on.
+    pub(crate) fn define(&mut self, relation: u32, captured: Captured) {
+        let captured = Arc::new(captured);
+        self.relations.insert(relation, Known::Captured { captured, is_announced: false });
+    }
+
+    /// Takes one message of the stream, and appends to `batch` what follows from it.
+    pub(crate) fn feed(&mut self, message: &[u8], batch: &mut BatchBuilder) -> Result<Step> {
+        match (parse(message, false).map_err(|e| malformed(&e))?, self.open) {
+            (Message::Begin { xid }, Open::No) => self.open = Open::Begun(xid),
+            (Message::Commit { end, commit_us }, Open::Begun(_) | Open::Written(_)) => {
+                if matches!(self.open, Open::Written(_)) {
+                    batch.commit("", &CommitPlace::Wal(end), commit_us);
+                }
+                self.open = Open::No;
+                return Ok(Step::Commit(end));
+            }
+            (Message::Relation(relation), _) => return Ok(self.relation(relation)),
+            (Message::Insert { relation, new }, Open::Begun(_) | Open::Written(_)) => {
+                self.change(relation, batch, |captured, batch| insert(captured, new, batch))?;
+            }
+            (Message::Update { relation, old, new }, Open::Begun(_) | Open::Written(_)) => {
+                self.change(relation, batch, |captured, batch| update(captured, old, new, batch))?;
+            }
+            (Message::Delete { relation, old }, Open::Begun(_) | Open::Written(_)) => {
+                self.change(relation, batch, |captured, batch| delete(captured, old, batch))?;
+            }
+            (Message::Truncate { relations }, Open::Begun(_) | Open::Written(_)) => {
+                for relation in relations {
+                    self.change(relation, batch, |captured, batch| {
+                        batch.truncate(captured.schema.name());
+                        Ok(())
+                    })?;
+                }
+            }
+            (Message::Origin | Message::Type | Message::Emitted, _) => {}
+            (Message::Later(name), _) => {
+                return Err(Error::unsupported(format!(
+                    "The WAL stream holds a {name} message, which was not asked for"
+                )));
+            }
+            (message, open) => return Err(out_of_order(&message, open)),
+        }
+        Ok(if self.in_transaction() { Step::InTransaction } else { Step::Outside })
+    }
+
+    fn relation(&mut self, relation: Relation) -> Step {
+        let name = TableName::new(relation.schema.as_str(), relation.name.as_str());
+        if self.selects.selects(&name) {
+            // Until it is defined a change of it is an error.
+            self.relations.remove(&relation.oid);
+            return Step::Relation(relation);
+        }
+        self.relations.insert(relation.oid, Known::NotSelected);
+        if self.in_transaction() { Step::InTransaction } else { Step::Outside }
+    }
+
+    /// Writes a change of a relation, after the transaction's beginning and the relation's schema if it is the first.
+    fn change(
+        &mut self,
+        relation: u32,
+        batch: &mut BatchBuilder,
+        write: impl FnOnce(&Captured, &mut BatchBuilder) -> Result<()>,
+    ) -> Result<()> {
+        let known = self.relations.get_mut(&relation).ok_or_else(|| {
+            Error::corrupt(format!("The WAL stream changes relation {relation}, which it did not describe"))
+        })?;
+        let Known::Captured { captured, is_announced } = known else { return Ok(()) };
+        let before = batch.mark();
+        if let Open::Begun(xid) = self.open {
+            batch.begin(&TxnId::Postgres { xid }, 0);
+        }
+        if !*is_announced {
+            batch.schema(&captured.schema);
+        }
+        write(captured, batch).inspect_err(|_| rewind(batch, before))?;
+        *is_announced = true;
+        if let Open::Begun(xid) = self.open {
+            self.open = Open::Written(xid);
+        }
+        Ok(())
+    }
+}
+
+fn rewind(batch: &mut BatchBuilder, to: BatchMark) {
+    batch.rewind(to);
+}
+
+fn insert(captured: &Captured, new: Tuple<'_>, batch: &mut BatchBuilder) -> Result<()> {
+    check_width(captured, new)?;
+    let mut row = batch.insert(&captured.schema);
+    for (column, cell) in new.cells().enumerate() {
+        put(captured, column, cell, &mut row)?;
+    }
+    row.finish();
+    Ok(())
+}
+
+fn update(captured: &Captured, old: Option<Old<'_>>, new: Tuple<'_>, batch: &mut BatchBuilder) -> Result<()> {
+    check_width(captured, new)?;
+    let mut row = batch.update(&captured.schema);
+    match old {
+        Some(old) => put_old(captured, old, &mut row)?,
+        // The key did not change.
+        None => {
+            for (column, cell) in new.cells().enumerate() {
+                put(
+                    captured,
+                    column,
+                    if captured.is_key[column] { cell } else { Cell::Unchanged },
+                    &mut row,
+                )?;
+            }
+        }
+    }
+    row.after();
+    let old = match old {
+        Some(Old::Key(tuple) | Old::Row(tuple)) => tuple.cells().collect(),
+        None => Vec::new(),
+    };
+    for (column, cell) in new.cells().enumerate() {
+        let cell = match (cell, old.get(column)) {
+            (Cell::Unchanged, Some(known @ (Cell::Text(_) | Cell::Binary(_)))) => *known,
+            (cell, _) => cell,
+        };
+        put(captured, column, cell, &mut row)?;
+    }
+    row.finish();
+    Ok(())
+}
+
+fn delete(captured: &Captured, old: Old<'_>, batch: &mut BatchBuilder) -> Result<()> {
+    let mut row = batch.delete(&captured.schema);
+    put_old(captured, old, &mut row)?;
+    row.finish();
+    Ok(())
+}
+
+/// An old row: of a key only its own columns have values, the others are told as NULL and are none.
+fn put_old(captured: &Captured, old: Old<'_>, row: &mut RowWriter<'_>) -> Result<()> {
+    let (tuple, is_key) = match old {
+        Old::Key(tuple) => (tuple, true),
+        Old::Row(tuple) => (tuple, false),
+    };
+    check_width(captured, tuple)?;
+    for (column, cell) in tuple.cells().enumerate() {
+        let is_told = !is_key || captured.is_key[column];
+        put(captured, column, if is_told { cell } else { Cell::Unchanged }, row)?;
+    }
+    Ok(())
+}
+
+fn put(captured: &Captured, column: usize, cell: Cell<'_>, row: &mut RowWriter<'_>) -> Result<()> {
+    match cell {
+        Cell::Null => row.null(),
+        Cell::Unchanged => row.absent(),
+        Cell::Text(value) => {
+            let definition = &captured.schema.columns()[column];
+            text::put(value, &definition.data_type, row).map_err(|_| {
+                let table = captured.schema.name();
+                Error::table(
+                    table.clone(),
+                    format!(
+                        "The WAL stream holds a value of column {} of {table} that is none of its type",
+                        definition.name
+                    ),
+                )
+                .with_hint("If the column's type was changed, reset the pipeline and load again")
+            })?;
+        }
+        Cell::Binary(_) => {
+            return Err(Error::unsupported(
+                "The WAL stream holds a value in binary, which was not asked for",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_width(captured: &Captured, tuple: Tuple<'_>) -> Result<()> {
+    let columns = captured.schema.columns().len();
+    if tuple.len() == columns {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!(
+        "The WAL stream holds a row of {} values for {}, which it described with {columns} columns",
+        tuple.len(),
+        captured.schema.name()
+    )))
+}
+
+fn malformed(error: &Malformed) -> Error {
+    Error::corrupt(format!("The WAL stream holds a message that is not understood: {}", error.0))
+}
+
+fn out_of_order(message: &Message<'_>, open: Open) -> Error {
+    let what = match message {
+        Message::Begin { .. } => "a transaction begins",
+        Message::Commit { .. } => "a transaction ends",
+        _ => "a row changes",
+    };
+    let place = if open == Open::No { "outside of a transaction" } else { "inside of another transaction" };
+    Error::corrupt(format!("In the WAL stream {what} {place}"))
+}

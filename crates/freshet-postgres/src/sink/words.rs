@@ -1,0 +1,108 @@
+//! A PostgreSQL source's own words (types, collations, defaults), and which of them the target knows.
+//!
+//! They come from the source's catalogue functions, names qualified, and are never made of rows. A type that the target
+//! lacks is refused by name before anything is made; a collation or default that it does not take is left out and
+//! listed. Nothing here is about a source of MySQL or MariaDB.
+
+use crate::error::{Scope, statement_error};
+use crate::quote::{ident, literal, table};
+use crate::sink::control::query;
+use crate::sink::ddl;
+use freshet_core::sink::TablePlan;
+use freshet_core::table::{ColumnInfo, Dialect};
+use freshet_core::{Column, Error, Result};
+use std::collections::HashSet;
+use tokio_postgres::Client;
+
+/// What to do about a type that is not there.
+pub(crate) const TYPE_HINT: &str = "Create it on the target first, with its extension or schema (pg_dump --section=pre-data of the source shows how), or exclude the table";
+
+/// One line for each column whose type the target does not have.
+pub(crate) async fn missing_types(client: &Client, plan: &TablePlan) -> Result<Vec<String>> {
+    let missing = missing(client, plan, "to_regtype", |info| Some(&info.native_type)).await?;
+    let line = |(column, info): (&Column, &ColumnInfo)| {
+        format!("column {} is of type {}, which the target does not have", column.name, info.native_type)
+    };
+    Ok(columns(plan).filter(|(_, info)| missing.contains(&info.native_type)).map(line).collect())
+}
+
+/// Refuses a table of which a type is missing.
+pub(crate) async fn refuse_missing_types(client: &Client, plan: &TablePlan) -> Result<()> {
+    let missing = missing_types(client, plan).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let text = format!("Target table {} cannot be made: {}", plan.target, missing.join("; "));
+    Err(Error::unsupported(text).with_hint(TYPE_HINT))
+}
+
+/// The collations of a table's columns that the target does not have.
+pub(crate) async fn missing_collations(client: &Client, plan: &TablePlan) -> Result<HashSet<String>> {
+    missing(client, plan, "to_regcollation", |info| info.collation.as_ref()).await
+}
+
+fn columns(plan: &TablePlan) -> impl Iterator<Item = (&Column, &ColumnInfo)> {
+    plan.info.schema.columns().iter().zip(&plan.info.columns)
+}
+
+/// Words of the columns that a function of the target finds nothing for.
+async fn missing(
+    client: &Client,
+    plan: &TablePlan,
+    find: &str,
+    word: impl Fn(&ColumnInfo) -> Option<&String>,
+) -> Result<HashSet<String>> {
+    if plan.info.dialect != Dialect::Postgres {
+        return Ok(HashSet::new());
+    }
+    let words: HashSet<&String> = plan.info.columns.iter().filter_map(word).collect();
+    if words.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let words: Vec<String> = words.into_iter().map(|word| literal(word)).collect();
+    let sql = format!("select w from unnest(array[{}]) w where {find}(w) is null", words.join(", "));
+    let rows = query(client, &sql, "Looking for the types of the source on the target").await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Gives the new table of a plan its defaults and comments, inside a transaction. Returns a line for each default that
+/// the target does not take.
+pub(crate) async fn add_defaults_and_comments(client: &Client, plan: &TablePlan) -> Result<Vec<String>> {
+    if plan.info.dialect != Dialect::Postgres {
+        return Ok(Vec::new());
+    }
+    let (target, name) = (table(&plan.target), plan.info.name());
+    let mut lines = Vec::new();
+    for (i, (column, info)) in columns(plan).enumerate() {
+        if !info.comment.is_empty() {
+            let sql =
+                format!("comment on column {target}.{} is {}", ident(&column.name), literal(&info.comment));
+            one(client, plan, &sql).await?;
+        }
+        let Some(default) = ddl::carried_default(plan, i) else { continue };
+        let sql =
+            format!("alter table {target} alter column {} set default ({default})", ident(&column.name));
+        one(client, plan, "savepoint freshet_default").await?;
+        match client.execute(sql.as_str(), &[]).await {
+            Ok(_) => {}
+            Err(error) if error.as_db_error().is_some() => {
+                one(client, plan, "rollback to savepoint freshet_default").await?;
+                let why = error.as_db_error().map(|e| e.message().to_owned()).unwrap_or_default();
+                lines.push(format!("Default of column {} of {name}: {why}", column.name));
+            }
+            Err(error) => return Err(failed(plan, &error)),
+        }
+        one(client, plan, "release savepoint freshet_default").await?;
+    }
+    Ok(lines)
+}
+
+/// One command: text with a second one is an error of the server.
+async fn one(client: &Client, plan: &TablePlan, sql: &str) -> Result<()> {
+    client.execute(sql, &[]).await.map(drop).map_err(|error| failed(plan, &error))
+}
+
+fn failed(plan: &TablePlan, error: &tokio_postgres::Error) -> Error {
+    let scope = Scope::Table(plan.info.name().clone());
+    statement_error(&scope, format!("Completing target table {}", plan.target), error)
+}

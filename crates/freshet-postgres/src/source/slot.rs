@@ -1,0 +1,278 @@
+//! The publication and the replication slot: made once, checked at every session, removed when asked.
+//!
+//! Invariants: the publication is there before the slot, since a slot decodes with the catalogue of each place and a
+//! publication that came later is not in it (P9); it lists its tables, so that a table of the same database that nobody
+//! selected is never touched, and no table is published whose updates the server would then refuse (R3). A slot is used
+//! only at or after what it was confirmed to: the server silently goes on from there otherwise (P6).
+
+use super::WalSourceOptions;
+use crate::catalog::keys::relation_keys;
+use crate::catalog::tables::selected_names;
+use crate::error::{Scope, statement_error};
+use crate::lsn;
+use crate::quote::{self, ident, literal};
+use freshet_core::position::Lsn;
+use freshet_core::source::Selects;
+use freshet_core::{Error, Result, TableName};
+use std::collections::BTreeSet;
+use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
+
+/// Where slots begin to survive a fail-over to a standby.
+const FAILOVER_VERSION: i32 = 170_000;
+
+/// Makes what is not there.
+pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &dyn Selects) -> Result<()> {
+    let wanted = wanted(client, options, selects).await?;
+    if wanted.is_empty() {
+        return Err(Error::invalid("No table of the source matches the selection").with_hint(
+            "Check tables.include, the database, and that the tables are not views or foreign tables",
+        ));
+    }
+    refuse_without_identity(client, &wanted).await?;
+    make_publication(client, options, &wanted).await?;
+    if read(client, options).await?.is_none() {
+        make_slot(client, options).await?;
+    }
+    Ok(())
+}
+
+async fn make_publication(
+    client: &Client,
+    options: &WalSourceOptions,
+    wanted: &BTreeSet<TableName>,
+) -> Result<()> {
+    const OWNER: &str = "Let the tables' owner create the publication, or give the role their ownership and CREATE on \
+         the database";
+    let name = &options.publication;
+    let sql = match published(client, options).await? {
+        None => {
+            let tables: Vec<String> = wanted.iter().map(only).collect();
+            format!(
+                "create publication {} for table {} with (publish = 'insert, update, delete, truncate', \
+                 publish_via_partition_root = true)",
+                ident(name),
+                tables.join(", ")
+            )
+        }
+        Some(published) => {
+            let missing: Vec<String> = wanted.difference(&published).map(only).collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            format!("alter publication {} add table {}", ident(name), missing.join(", "))
+        }
+    };
+    client.batch_execute(&sql).await.map_err(|error| {
+        statement_error(&Scope::Session, format!("Creating publication {name}"), &error).with_hint(OWNER)
+    })
+}
+
+/// A table without those that inherit from it: they may not be selected, and publishing one without a replica identity
+/// would make its updates fail. Partitions are part of their root all the same.
+fn only(table: &TableName) -> String {
+    format!("only {}", quote::table(table))
+}
+
+async fn make_slot(client: &Client, options: &WalSourceOptions) -> Result<()> {
+    let row = query(client, "select pg_catalog.current_setting('server_version_num')::int4", &[]).await?;
+    let failover = if row[0].get::<_, i32>(0) >= FAILOVER_VERSION { ", failover => true" } else { "" };
+    let slot = literal(&options.slot);
+    let sql = format!("select pg_catalog.pg_create_logical_replication_slot({slot}, 'pgoutput'{failover})");
+    tracing::info!(
+        slot = options.slot,
+        "Creating a replication slot: it waits for the transactions that are running"
+    );
+    client.batch_execute(&sql).await.map_err(|error| {
+        let doing = format!("Creating replication slot {}", options.slot);
+        statement_error(&Scope::Session, doing, &error).with_hint(
+            "The role needs REPLICATION, and the source wal_level = logical and a free slot (max_replication_slots)",
+        )
+    })
+}
+
+/// A slot as the server tells it.
+struct Slot {
+    plugin: String,
+    database: String,
+    confirmed: Option<Lsn>,
+    active_pid: Option<i32>,
+    wal_status: String,
+}
+
+async fn read(client: &Client, options: &WalSourceOptions) -> Result<Option<Slot>> {
+    const SQL: &str = "select coalesce(plugin::text, ''), coalesce(database::text, ''), confirmed_flush_lsn::text, \
+         active_pid, coalesce(wal_status, '') from pg_catalog.pg_replication_slots where slot_name = $1";
+    let rows = query(client, SQL, &[&options.slot]).await?;
+    Ok(rows.first().map(|row| Slot {
+        plugin: row.get(0),
+        database: row.get(1),
+        confirmed: row.get::<_, Option<String>>(2).as_deref().and_then(lsn::parse),
+        active_pid: row.get(3),
+        wal_status: row.get(4),
+    }))
+}
+
+/// Whether the stream can be read from the slot after `start`, and holds every table that is wanted.
+pub(super) async fn check(
+    client: &Client,
+    options: &WalSourceOptions,
+    selects: &dyn Selects,
+    start: Lsn,
+) -> Result<()> {
+    let name = &options.slot;
+    let again = "Drop the slot if it is still there, reset the pipeline and load again";
+    let Some(slot) = read(client, options).await? else {
+        return Err(Error::resync(format!(
+            "Replication slot {name} is gone, and with it the source's WAL since the last position"
+        ))
+        .with_hint(
+            "It was dropped, or the source failed over without it: reset the pipeline and load again",
+        ));
+    };
+    if slot.plugin != "pgoutput" || slot.database != options.connect.database {
+        return Err(Error::invalid(format!(
+            "Replication slot {name} is of plug-in {} and database {}, not ours",
+            slot.plugin, slot.database
+        ))
+        .with_hint("Drop that slot, or name another one"));
+    }
+    if slot.wal_status == "lost" {
+        return Err(Error::resync(format!(
+            "Replication slot {name} has lost WAL that is needed: it held more than the source's max_slot_wal_keep_size"
+        ))
+        .with_hint(again));
+    }
+    let confirmed = slot.confirmed.ok_or_else(|| {
+        Error::unavailable(format!("Replication slot {name} is being created, or was not finished"))
+            .with_hint("If it stays so, drop the slot, reset the pipeline and load again")
+    })?;
+    if confirmed > start {
+        return Err(Error::resync(format!(
+            "Replication slot {name} was advanced to {}, past {}, from where we have to go on",
+            lsn::text(confirmed),
+            lsn::text(start)
+        ))
+        .with_hint("Somebody else read from it, or the log was lost with what it held: reset the pipeline and load again"));
+    }
+    if let Some(pid) = slot.active_pid {
+        return Err(Error::unavailable(format!(
+            "Replication slot {name} is read by process {pid} of the source"
+        )));
+    }
+    check_published(client, options, selects).await
+}
+
+/// Whether the publication holds every table that is wanted: what is not in it would be missing without a word.
+pub(super) async fn check_published(
+    client: &Client,
+    options: &WalSourceOptions,
+    selects: &dyn Selects,
+) -> Result<()> {
+    let Some(published) = published(client, options).await? else {
+        return Err(Error::resync(format!("Publication {} is gone", options.publication)).with_hint(
+            "Changes may have been missed since it was dropped: reset the pipeline and load again",
+        ));
+    };
+    let wanted = wanted(client, options, selects).await?;
+    match wanted.difference(&published).next() {
+        None => Ok(()),
+        Some(table) => Err(Error::unsupported(format!(
+            "Table {table} matches the selection and is not in publication {}: it was made after the pipeline began, or taken out",
+            options.publication
+        ))
+        .with_hint("Exclude the table, or reset the pipeline and load again")),
+    }
+}
+
+/// The tables of the publication; `None` if there is no such publication.
+async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option<BTreeSet<TableName>>> {
+    const WHOLE: &str = "select pubviaroot from pg_catalog.pg_publication where pubname = $1 \
+         and pubinsert and pubupdate and pubdelete and pubtruncate";
+    // Not pg_publication_tables, which since PostgreSQL 16 takes a lock on each of its tables.
+    const TABLES: &str = "select n.nspname::text, c.relname::text from pg_catalog.pg_class c \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         join pg_catalog.pg_publication p on p.pubname = $1 where c.relkind in ('r', 'p') and (p.puballtables \
+           or exists (select from pg_catalog.pg_publication_rel r \
+             where r.prpubid = p.oid and r.prrelid = c.oid and r.prqual is null) \
+           or exists (select from pg_catalog.pg_publication_namespace s \
+             where s.pnpubid = p.oid and s.pnnspid = c.relnamespace))";
+    let there = "select 1 from pg_catalog.pg_publication where pubname = $1";
+    if query(client, there, &[&options.publication]).await?.is_empty() {
+        return Ok(None);
+    }
+    let whole = query(client, WHOLE, &[&options.publication]).await?;
+    if !whole.first().is_some_and(|row| row.get(0)) {
+        return Err(Error::invalid(format!(
+            "Publication {} leaves out some operations, or publishes partitions by themselves",
+            options.publication
+        ))
+        .with_hint("ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true), then load again"));
+    }
+    let rows = query(client, TABLES, &[&options.publication]).await?;
+    let name = |row: &tokio_postgres::Row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+    Ok(Some(rows.iter().map(name).collect()))
+}
+
+async fn wanted(
+    client: &Client,
+    options: &WalSourceOptions,
+    selects: &dyn Selects,
+) -> Result<BTreeSet<TableName>> {
+    Ok(selected_names(client, selects, &options.schemas_left_out).await?.into_iter().collect())
+}
+
+/// A published table without a replica identity would refuse its users' updates and deletes (R3).
+async fn refuse_without_identity(client: &Client, wanted: &BTreeSet<TableName>) -> Result<()> {
+    match without_identity(client, wanted).await?.first() {
+        None => Ok(()),
+        Some(table) => Err(Error::unsupported(format!(
+            "Table {table} has no replica identity: publishing it would make its updates and deletes fail"
+        ))
+        .with_hint("Add a primary key, or ALTER TABLE ... REPLICA IDENTITY FULL, or exclude the table")),
+    }
+}
+
+/// Those of the tables whose updates and deletes cannot be published.
+pub(super) async fn without_identity(
+    client: &Client,
+    wanted: &BTreeSet<TableName>,
+) -> Result<Vec<TableName>> {
+    // The server decides by the table that holds the row: of a partitioned table by each of its leaves.
+    const SQL: &str = "select coalesce(l.oid, c.oid), n.nspname::text, c.relname::text from pg_catalog.pg_class c \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         left join lateral (select t.relid::oid as oid from pg_catalog.pg_partition_tree(c.oid) t \
+           where t.isleaf and t.relid <> c.oid and c.relkind = 'p') l on true where c.relkind in ('r', 'p')";
+    let rows = query(client, SQL, &[]).await?;
+    let of = |row: &tokio_postgres::Row| {
+        (row.get::<_, u32>(0), TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)))
+    };
+    let tables: Vec<(u32, TableName)> =
+        rows.iter().map(of).filter(|(_, name)| wanted.contains(name)).collect();
+    let oids: Vec<u32> = tables.iter().map(|(oid, _)| *oid).collect();
+    let keys = relation_keys(client, &oids).await?;
+    let lacks = |oid: &u32| keys.get(oid).is_some_and(|key| !key.is_updatable());
+    Ok(tables.into_iter().filter(|(oid, _)| lacks(oid)).map(|(_, table)| table).collect())
+}
+
+/// Removes slot and publication.
+pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Result<()> {
+    if read(client, options).await?.is_some() {
+        let sql = "select pg_catalog.pg_drop_replication_slot($1)";
+        let doing = format!("Dropping replication slot {}", options.slot);
+        let dropped = client.execute(sql, &[&options.slot]).await;
+        dropped.map_err(|error| statement_error(&Scope::Session, doing, &error))?;
+    }
+    let sql = format!("drop publication if exists {}", ident(&options.publication));
+    let doing = format!("Dropping publication {}", options.publication);
+    client.batch_execute(&sql).await.map_err(|error| statement_error(&Scope::Session, doing, &error))
+}
+
+pub(super) async fn query(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<tokio_postgres::Row>> {
+    let rows = client.query(sql, parameters).await;
+    rows.map_err(|error| statement_error(&Scope::Session, "Asking the source for its replication", &error))
+}

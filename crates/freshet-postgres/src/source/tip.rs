@@ -1,0 +1,55 @@
+//! The end of the server's WAL, asked over a connection of its own; and now and then whether a table came that the
+//! selection wants and the publication does not have.
+
+use super::{WalSourceOptions, session, slot};
+use crate::error::{Scope, statement_error};
+use crate::lsn;
+use freshet_core::position::WalPosition;
+use freshet_core::source::Selects;
+use freshet_core::{Error, Result};
+use std::time::{Duration, Instant};
+use tokio_postgres::Client;
+
+/// How often the publication is compared with the catalogue.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+
+/// Asks for the tip.
+pub(super) struct Tip {
+    options: WalSourceOptions,
+    session: Option<Client>,
+    looked: Option<Instant>,
+}
+
+impl Tip {
+    pub(super) fn new(options: &WalSourceOptions) -> Self {
+        Self { options: options.clone(), session: None, looked: None }
+    }
+
+    /// The end of what is durable in the WAL right now.
+    pub(super) async fn position(&mut self, selects: &dyn Selects) -> Result<WalPosition> {
+        // The name of a WAL file begins with the timeline. A cancelled or failed question leaves no session behind.
+        const SQL: &str = "select pg_catalog.pg_current_wal_flush_lsn()::text, \
+             (select system_identifier from pg_catalog.pg_control_system()), \
+             pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)";
+        let client = match self.session.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => session(&self.options, "tip").await?,
+        };
+        let row = client.query_one(SQL, &[]).await.map_err(|error| {
+            statement_error(&Scope::Session, "Asking for the end of the source's WAL", &error)
+        })?;
+        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            slot::check_published(&client, &self.options, selects).await?;
+            self.looked = Some(Instant::now());
+        }
+        self.session = Some(client);
+        let lsn = lsn::parse(&row.get::<_, String>(0));
+        let timeline = u32::from_str_radix(&row.get::<_, String>(2), 16).ok();
+        match (lsn, timeline) {
+            (Some(lsn), Some(timeline)) => {
+                Ok(WalPosition { system: row.get::<_, i64>(1).cast_unsigned(), timeline, lsn })
+            }
+            _ => Err(Error::corrupt("PostgreSQL's answer for the end of its WAL is not understood")),
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! PostgreSQL into PostgreSQL: what is loaded and what is streamed ends equal, whatever is killed on the way. Asked for by
+//! `FRESHET_UNFINISHED`: what goes unnoticed yet is listed in `docs/operations.md`.
+
+use crate::kit::{DEADLINE, PASSWORD, own_target, shared_target};
+use freshet_testkit::servers::{Exit, Freshet, Postgres, PostgresOptions, TestDir, poll_until};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+/// A source on which slots can be made.
+fn start_source() -> Arc<Postgres> {
+    let options =
+        PostgresOptions::default().set("wal_level", "logical").set("max_prepared_transactions", "10");
+    own_target(options.set("max_replication_slots", "100").set("max_wal_senders", "100"))
+}
+
+fn shared_source() -> Arc<Postgres> {
+    static SOURCE: OnceLock<Arc<Postgres>> = OnceLock::new();
+    Arc::clone(SOURCE.get_or_init(start_source))
+}
+
+/// A pipeline between two databases of one name.
+struct Pipeline {
+    source: Arc<Postgres>,
+    target: Arc<Postgres>,
+    dir: TestDir,
+    name: String,
+    mode: &'static str,
+}
+
+impl Pipeline {
+    fn new(name: &str) -> Self {
+        Self::between(shared_source(), shared_target(), name)
+    }
+
+    fn between(source: Arc<Postgres>, target: Arc<Postgres>, name: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("from_pg_{name}_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        source.sql(&format!("create database {name} owner freshet"));
+        target.sql(&format!("create database {name} owner freshet"));
+        source.sql("alter role freshet replication");
+        Self { source, target, dir: TestDir::new("from-postgres"), name, mode: "load-and-stream" }
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let (name, mode, log) = (&self.name, self.mode, self.dir.join("log"));
+        let end = |server: &Postgres| {
+            let port = server.port();
+            format!(
+                "type: postgres, host: 127.0.0.1, port: {port}, database: {name}, user: freshet, password: {PASSWORD}, tls: disable"
+            )
+        };
+        let yaml = format!(
+            "name: {name}\nmode: {mode}\nsource: {{ {} }}\ntables: {{ include: [\"public.*\"] }}\n\
+             log: {{ dir: {}, bytes_max: 1GiB }}\nsinks:\n  - {{ name: copy, {} }}\n",
+            end(&self.source),
+            log.display(),
+            end(&self.target)
+        );
+        let file = self.dir.join("pipeline.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let mut command = Freshet::command();
+        command.args(words).arg(file).env("FRESHET_UNFINISHED", "postgres-source");
+        command
+    }
+
+    fn freshet(&self, words: &[&str]) -> Exit {
+        Freshet::spawn_command(&mut self.command(words)).wait(DEADLINE)
+    }
+
+    fn spawn(&self) -> Freshet {
+        Freshet::spawn_command(&mut self.command(&["run"]))
+    }
+
+    #[track_caller]
+    fn catch_up(&self) {
+        let exit = self.freshet(&["run", "--until", "caught-up"]);
+        assert_eq!(exit.code, Some(0), "stdout: {}\nstderr: {}", exit.stdout, exit.stderr);
+    }
+
+    /// As the tables' owner.
+    #[track_caller]
+    fn at_source(&self, sql: &str) -> String {
+        self.source.sql_in(&self.name, &format!("set role freshet; {sql}"))
+    }
+
+    #[track_caller]
+    fn at_target(&self, sql: &str) -> String {
+        self.target.sql_in(&self.name, sql)
+    }
+
+    #[track_caller]
+    fn wait_for(&self, run: &Freshet, sql: &str, expected: &str) {
+        let mut last = None;
+        let done = poll_until(DEADLINE, || {
+            last = self.target.try_sql_in(&self.name, sql).ok();
+            last.as_deref() == Some(expected) || !run.is_running()
+        });
+        assert!(done && last.as_deref() == Some(expected), "{sql}: {last:?}\n{}", run.stderr());
+    }
+
+    /// Both clients print the same rows.
+    #[track_caller]
+    fn compare(&self, tables: &[&str]) {
+        for table in tables {
+            let sql = format!("select t::text from {table} t order by 1");
+            let (source, target) = (self.at_source(&sql), self.at_target(&sql));
+            assert_eq!(source, target, "table {table}");
+        }
+    }
+}
+
+#[test]
+fn rows_arrive_by_load_and_by_stream() {
+    let pipeline = Pipeline::new("simple");
+    pipeline.at_source(
+        "create table t (id int primary key, v text, n numeric(12,2)); create table f (a int, b text); \
+         alter table f replica identity full; \
+         insert into t select n, 'row ' || n, n / 3.0 from generate_series(1, 25000) n; insert into f values (1, 'x'), (1, 'x'), (null, null)",
+    );
+    let run = pipeline.spawn();
+    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
+    pipeline.at_source(
+        "insert into t values (-1, 'new', 1); update t set v = 'changed' where id % 100 = 0; update t set id = -id where id between 10 and 20; \
+         delete from t where id between 30 and 50; insert into f values (2, 'y'); update f set b = 'z' where a is null",
+    );
+    pipeline.at_source("begin; insert into t values (-100, 'kept', 0); savepoint s; insert into t values (-101, 'gone', 0); rollback to s; commit");
+    pipeline.wait_for(&run, "select count(*) from t where id = -100", "1");
+    run.terminate();
+    assert_eq!(run.wait(DEADLINE).code, Some(0));
+    pipeline.compare(&["t", "f"]);
+    pipeline.at_source("truncate f; insert into f values (9, 'after')");
+    pipeline.catch_up();
+    pipeline.compare(&["t", "f"]);
+    let dropped = pipeline.freshet(&["drop", "--yes"]);
+    assert_eq!(dropped.code, Some(0), "{}", dropped.stderr);
+    assert_eq!(
+        pipeline.at_source("select count(*) from pg_replication_slots where database = current_database()"),
+        "0"
+    );
+    assert_eq!(pipeline.at_source("select count(*) from pg_publication"), "0");
+}
+
+/// Random transactions of one to five operations over keys of a small range: key moves, large values that stay as they
+/// are, rollbacks to savepoints.
+const WORK: &str = "create procedure work(transactions int, seed float8) language plpgsql as $$ \
+    declare k int; r float8; begin \
+      perform setseed(seed); \
+      for n in 1..transactions loop \
+        for op in 1..1 + floor(random() * 5)::int loop \
+          k := 1 + floor(random() * 3000)::int; r := random(); \
+          begin \
+            if r < 0.3 then insert into t values (k, 'new ' || n, repeat(md5(n::text), 200)) on conflict do nothing; \
+            elsif r < 0.6 then update t set v = 'changed ' || n where id = k; \
+            elsif r < 0.7 then update t set big = repeat(md5(k::text), 300) where id = k; \
+            elsif r < 0.8 then update t set id = k + 3000 where id = k and not exists (select 1 from t where id = k + 3000); \
+            elsif r < 0.95 then delete from t where id in (k, k + 3000); \
+            else insert into t values (-1, 'gone', ''); raise exception 'undone'; end if; \
+          exception when raise_exception then null; end; \
+          insert into log values (n, op, k); \
+        end loop; commit; end loop; end $$";
+
+/// T10, T11, P13: killed over and over during the load and the stream, while somebody writes.
+#[test]
+fn t10_t11_p13_a_pipeline_from_postgres_that_is_killed_ends_equal() {
+    let seed: u64 = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| {
+        u64::from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos())
+    });
+    let kills: u64 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(15);
+    println!("seed {seed}, {kills} kills");
+    let pipeline = Pipeline::new("killed");
+    pipeline.at_source(
+        "create table t (id int primary key, v text, big text); alter table t alter big set storage external; \
+         create table log (n int, op int, k int); alter table log replica identity full; \
+         insert into t select n, 'row', repeat('x', 3000) from generate_series(1, 3000) n",
+    );
+    pipeline.at_source(WORK);
+    let mut random = seed | 1;
+    for round in 0..kills {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let float = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        let work =
+            pipeline.source.spawn_sql(&pipeline.name, &format!("set role freshet; call work(300, {float})"));
+        let run = pipeline.spawn();
+        let moment = std::time::Duration::from_millis(random >> 33 & 0x7ff);
+        poll_until(moment, || !run.is_running());
+        assert!(run.is_running(), "round {round}: {}", run.stderr());
+        run.kill9();
+        work.wait().unwrap();
+    }
+    pipeline.catch_up();
+    pipeline.compare(&["t", "log"]);
+    assert_eq!(pipeline.at_target("select count(consistent_since) from freshet.checkpoint"), "1");
+}
+
+/// Declaration and values, as SQL.
+const TYPES: &[(&str, &[&str])] = &[
+    ("boolean", &["true", "false"]),
+    ("smallint", &["-32768", "32767"]),
+    ("integer", &["-2147483648", "0"]),
+    ("bigint", &["-9223372036854775808", "9223372036854775807"]),
+    ("numeric", &["'NaN'", "'Infinity'", "-0.00000000000000000000001", "123456789012345678901234567890.10"]),
+    ("numeric(10,2)", &["-99999999.99", "0.10"]),
+    ("numeric(5,-2)", &["1234500", "0"]),
+    ("real", &["'NaN'", "'-Infinity'", "1.1754944e-38", "'-0'"]),
+    ("double precision", &["'Infinity'", "5e-324", "0.1"]),
+    ("money", &["'-92233720368547758.08'", "1234.5"]),
+    ("text", &["''", "'häuser 🏠'", "repeat('x', 20000)"]),
+    ("varchar(10)", &["'a'", "'trailing  '"]),
+    ("char(5)", &["'a'", "'ab cd'"]),
+    ("name", &["'a name'"]),
+    ("\"char\"", &["'x'"]),
+    ("bytea", &["''", "'\\x00ff10'"]),
+    ("bit(10)", &["B'1000000001'"]),
+    ("bit(70)", &["repeat('01', 35)::bit(70)"]),
+    ("bit varying", &["B''", "B'10110'"]),
+    ("date", &["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-12-31'", "'2024-02-29'"]),
+    ("time", &["'24:00:00'", "'00:00:00.000001'"]),
+    ("time(3)", &["'12:34:56.789'"]),
+    ("timetz", &["'12:00:00-15:59'", "'00:00:00.5+05:30'"]),
+    (
+        "timestamp",
+        &["'infinity'", "'4713-01-01 00:00:00 BC'", "'2024-02-29 12:34:56.789012'", "'0001-01-01 BC'"],
+    ),
+    ("timestamp(0)", &["'2024-02-29 12:34:56'"]),
+    ("timestamptz", &["'-infinity'", "'2024-02-29 12:34:56.789012+02'", "'0044-03-15 12:00:00+00 BC'"]),
+    ("interval", &["'1 year -2 mons +3 days -04:05:06.789'", "'-178000000 years'", "'0'"]),
+    ("interval day to second(3)", &["'3 days 04:05:06.789'"]),
+    ("uuid", &["'3e11fa47-71ca-11e1-9e33-c80aa9429562'"]),
+    ("json", &["'{\"b\": 1,  \"a\":[1,2], \"a\":null}'"]),
+    ("jsonb", &["'{\"b\": 1.10, \"a\": [\"ü\", null]}'"]),
+    ("xml", &["'<a>1</a>'"]),
+    ("inet", &["'10.0.0.1/8'", "'::1'"]),
+    ("cidr", &["'10.0.0.0/8'"]),
+    ("macaddr", &["'08:00:2b:01:02:03'"]),
+    ("macaddr8", &["'08:00:2b:01:02:03:04:05'"]),
+    ("point", &["'(1.5,-2)'"]),
+    ("line", &["'{1,2,3}'"]),
+    ("box", &["'((1,1),(0,0))'"]),
+    ("path", &["'[(0,0),(1,1)]'"]),
+    ("polygon", &["'((0,0),(1,1),(1,0))'"]),
+    ("circle", &["'<(0,0),1.5>'"]),
+    ("int4range", &["'[1,5)'", "'empty'"]),
+    ("tstzrange", &["'[2024-01-01 00:00+00,)'"]),
+    ("int8multirange", &["'{[1,3),[5,7)}'"]),
+    ("tsvector", &["'a fat cat':: tsvector"]),
+    ("tsquery", &["'fat & cat'"]),
+    ("oid", &["4294967295"]),
+    ("regclass", &["'pg_catalog.pg_class'"]),
+    ("xid", &["'4294967295'"]),
+    ("xid8", &["'18446744073709551615'"]),
+    ("pg_lsn", &["'FFFFFFFF/FFFFFFFF'"]),
+    ("jsonpath", &["'$.a[*]'"]),
+    ("int[]", &["'{}'", "'{{1,2},{3,NULL}}'", "'[0:1]={7,8}'"]),
+    ("text[]", &["array['a b', 'c\"d', null, 'NULL', '']"]),
+    ("timestamptz[]", &["array['2024-02-29 12:00+02'::timestamptz, 'infinity']"]),
+    ("mood", &["'sad'", "'very ok'"]),
+    ("mood[]", &["'{sad,\"very ok\"}'"]),
+    ("positive", &["7"]),
+    ("pair", &["'(1,\"x, y\")'", "row(null, null)::pair"]),
+    ("pair[]", &["array[row(1, 'a')::pair]"]),
+];
+
+/// G1 to G13, R26: every type, every way that a row arrives: loaded, inserted, updated, moved, deleted; by key and whole.
+#[test]
+fn g1_to_g13_every_type_arrives_as_it_was() {
+    const MADE: &str = "create type mood as enum ('sad', 'very ok'); create domain positive as int check (value > 0); \
+         create type pair as (a int, b text);";
+    let pipeline = Pipeline::new("types");
+    pipeline.at_source(MADE);
+    pipeline.at_target(&format!("set role freshet; {MADE}"));
+    let mut tables = Vec::new();
+    for (n, (declaration, values)) in TYPES.iter().enumerate() {
+        for (prefix, key, more) in
+            [("k", "id int primary key", ""), ("w", "id int", "; alter table {} replica identity full")]
+        {
+            let table = format!("{prefix}{n}");
+            let more = more.replace("{}", &table);
+            let rows: Vec<String> =
+                values.iter().enumerate().map(|(i, value)| format!("({i}, {value})")).collect();
+            pipeline.at_source(&format!(
+                "create table {table} ({key}, v {declaration}){more}; insert into {table} values {}, (100, null)",
+                rows.join(", ")
+            ));
+            tables.push(table);
+        }
+    }
+    pipeline.catch_up();
+    let names: Vec<&str> = tables.iter().map(String::as_str).collect();
+    pipeline.compare(&names);
+    for table in &names {
+        pipeline.at_source(&format!(
+            "insert into {table} select id + 1000, v from {table}; update {table} set v = null where id = 1000; \
+             update {table} set v = (select v from {table} where id = 0) where id in (100, 1000); \
+             update {table} set id = id + 5000 where id > 1000; delete from {table} where id = 0"
+        ));
+    }
+    pipeline.catch_up();
+    pipeline.compare(&names);
+    let types = |server: &Postgres| {
+        server.sql_in(
+            &pipeline.name,
+            "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull from pg_attribute a \
+             join pg_class c on c.oid = a.attrelid where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' \
+             and a.attnum > 0 order by 1, a.attnum",
+        )
+    };
+    assert_eq!(types(&pipeline.source), types(&pipeline.target), "declared as they were");
+}
+
+/// What stands in the way is named before anything is made, by `check` and by `run`.
+#[test]
+fn r3_what_a_source_lacks_is_named() {
+    let source = own_target(PostgresOptions::default().set("wal_level", "replica"));
+    let pipeline = Pipeline::between(source, shared_target(), "lacks");
+    pipeline.source.sql("alter role freshet noreplication");
+    pipeline.at_source("create table plain (id int); create table t (id int primary key)");
+    let check = pipeline.freshet(&["check"]);
+    assert_eq!(check.code, Some(9), "{}{}", check.stdout, check.stderr);
+    for word in ["wal_level", "ALTER SYSTEM", "may not replicate", "public.plain", "REPLICA IDENTITY FULL"] {
+        assert!(check.stdout.contains(word), "{word}: {}", check.stdout);
+    }
+    let grants = pipeline.freshet(&["check", "--grants"]);
+    assert!(grants.stdout.contains("ALTER ROLE \"freshet\" REPLICATION"), "{}", grants.stdout);
+    let run = pipeline.freshet(&["run", "--until", "caught-up"]);
+    assert_eq!(run.code, Some(6), "{}", run.stderr);
+    assert!(run.stderr.contains("public.plain"), "{}", run.stderr);
+    assert_eq!(pipeline.at_source("select count(*) from pg_publication"), "0", "nothing was made");
+}
+
+/// P6: a log that was lost with what a target lacks is told, and not gone on from as if nothing were missing.
+#[test]
+fn p6_a_lost_log_that_the_slot_has_passed_is_a_resync() {
+    let pipeline = Pipeline::new("lost");
+    pipeline.at_source("create table t (id int primary key, v text)");
+    pipeline.catch_up();
+    pipeline.at_source("insert into t values (1, 'a')");
+    pipeline.catch_up();
+    std::fs::remove_dir_all(pipeline.dir.join("log")).unwrap();
+    // The target has all of it: the log is begun anew where it stands.
+    pipeline.at_source("insert into t values (2, 'b')");
+    pipeline.catch_up();
+    pipeline.compare(&["t"]);
+    let slot = format!("freshet_{}", pipeline.name);
+    pipeline.at_source("insert into t values (3, 'c')");
+    pipeline.at_source(&format!(
+        "reset role; select pg_replication_slot_advance('{slot}', pg_current_wal_flush_lsn())"
+    ));
+    let run = pipeline.freshet(&["run", "--until", "caught-up"]);
+    assert_eq!(run.code, Some(8), "{}", run.stderr);
+    assert!(run.stderr.contains("was advanced"), "{}", run.stderr);
+}
+
+/// D1: a changed definition stops its table by name, at its place, and nothing is applied wrongly.
+#[test]
+fn d1_a_changed_definition_stops_by_name() {
+    let pipeline = Pipeline::new("changed");
+    pipeline.at_source("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    pipeline.catch_up();
+    pipeline.at_source(
+        "insert into t values (2, 'b'); alter table t add w int; insert into t values (3, 'c', 7)",
+    );
+    let run = pipeline.freshet(&["run", "--until", "caught-up"]);
+    assert_ne!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("public.t") && run.stderr.contains("definition"), "{}", run.stderr);
+}
+
+/// R23: a partitioned table arrives as one, whatever its partitions do.
+#[test]
+fn r23_a_partitioned_table_arrives_as_one() {
+    let pipeline = Pipeline::new("partitions");
+    pipeline.at_source(
+        "create table p (id int primary key, v text) partition by range (id); \
+         create table p1 partition of p for values from (0) to (100); create table p2 partition of p for values from (100) to (200); \
+         insert into p select n, 'row ' || n from generate_series(1, 150) n",
+    );
+    pipeline.catch_up();
+    pipeline.compare(&["p"]);
+    pipeline.at_source("update p set id = id + 100 where id between 1 and 10 and false; update p set id = 199 where id = 5; delete from p where id = 120");
+    pipeline.catch_up();
+    pipeline.compare(&["p"]);
+}
+
+/// T6, P4: what is not captured moves the slot on, so that the server need not keep its WAL.
+#[test]
+fn p4_an_idle_pipeline_lets_the_slot_go_on() {
+    let pipeline = Pipeline::new("idle");
+    pipeline.at_source("create table t (id int primary key)");
+    let run = pipeline.spawn();
+    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
+    let lsn = pipeline.at_source("create schema elsewhere; create table elsewhere.t as select generate_series(1, 1000); select pg_current_wal_flush_lsn()");
+    let lsn = lsn.lines().last().unwrap_or_default().to_owned();
+    let slot = format!(
+        "select confirmed_flush_lsn >= '{lsn}' from pg_replication_slots where slot_name = 'freshet_{}'",
+        pipeline.name
+    );
+    assert!(poll_until(DEADLINE, || pipeline.source.sql(&slot) == "t"), "{}", run.stderr());
+    run.terminate();
+    assert_eq!(run.wait(DEADLINE).code, Some(0));
+}
