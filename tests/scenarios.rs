@@ -1,4 +1,4 @@
-//! Scenarios over real servers: the `freshet` binary between a real MariaDB or MySQL and a real PostgreSQL.
+//! Scenarios over real servers: the `freshet` binary between a real MariaDB, MySQL or PostgreSQL and a real PostgreSQL.
 //!
 //! Everything here is a black box: what goes in is SQL through the source's own client and a YAML file, what comes
 //! out is read through psql and from the process's exit code, output and status. Expected values are written by hand

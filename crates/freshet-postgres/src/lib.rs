@@ -1,7 +1,8 @@
-//! PostgreSQL: the sink that loads tables by binary COPY and applies windows exactly once.
+//! PostgreSQL on either side: changes out of its WAL (`source`, `decode`, `wire`), existing rows out of its tables (`table`,
+//! `catalog`, `values`), and the sink that loads tables by binary COPY and applies windows exactly once.
 //!
-//! Not the engine: what is applied when is decided by `freshet-pipeline`, which knows this crate only through
-//! [`freshet_core::sink::Sink`]. Everything that knows PostgreSQL's types, quoting, TLS, sessions and errors stands
+//! Not the engine: what is read and applied when is decided by `freshet-pipeline`, which knows this crate only through
+//! core's traits. Everything that knows PostgreSQL's types, quoting, TLS, sessions and errors stands
 //! here. `docs/control-schema.md` describes the tables it keeps in the target, `docs/types.md` the types.
 
 #![forbid(unsafe_code)]

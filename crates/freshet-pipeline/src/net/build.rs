@@ -353,7 +353,8 @@ impl<'t> WindowBuilder<'t> {
                 match new.is_partial() {
                     false => vec![removed, StepKind::Upsert(vec![after])],
                     true if same_key(old, new, key)? => vec![StepKind::Patch(vec![after])],
-                    // A row with the new key was read after it had moved there, so it has the values.
+                    // A row with the new key that was read after it had moved there has the values. One that was read
+                    // before is not there: the patch finds nothing, and the table stops by name.
                     true => vec![removed, StepKind::Patch(vec![after])],
                 }
             }

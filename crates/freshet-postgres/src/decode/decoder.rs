@@ -10,7 +10,7 @@
 
 use super::message::{Cell, Malformed, Message, Old, Relation, Tuple, parse};
 use crate::values::text;
-use freshet_core::codec::{BatchBuilder, BatchMark, RowWriter};
+use freshet_core::codec::{BatchBuilder, RowWriter};
 use freshet_core::position::{CommitPlace, Lsn, TxnId};
 use freshet_core::source::Selects;
 use freshet_core::{Error, Result, TableName, TableSchema};
@@ -146,17 +146,13 @@ impl Decoder {
         if !*is_announced {
             batch.schema(&captured.schema);
         }
-        write(captured, batch).inspect_err(|_| rewind(batch, before))?;
+        write(captured, batch).inspect_err(|_| batch.rewind(before))?;
         *is_announced = true;
         if let Open::Begun(xid) = self.open {
             self.open = Open::Written(xid);
         }
         Ok(())
     }
-}
-
-fn rewind(batch: &mut BatchBuilder, to: BatchMark) {
-    batch.rewind(to);
 }
 
 fn insert(captured: &Captured, new: Tuple<'_>, batch: &mut BatchBuilder) -> Result<()> {
