@@ -395,6 +395,7 @@ fn inject(target: &MemoryTarget, rng: &mut StdRng) {
         Fault::ControlLost,
         Fault::ControlAnswerLost,
     ];
+    target.withdraw_faults();
     for _ in 0..rng.random_range(0..3) {
         target.inject(faults[rng.random_range(0..faults.len())]);
     }

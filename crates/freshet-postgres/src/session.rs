@@ -55,8 +55,16 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     Ok(Session { client, pid, replica_role })
 }
 
-/// A connection without settings.
+/// A connection without settings, but for one: a `statement_timeout` of the role or the database is lifted by a
+/// statement of its own, since a longer one that sets everything might not end within it.
 pub(crate) async fn connect(options: &ConnectOptions, application_name: &str) -> Result<Client> {
+    let client = reach(options, application_name).await?;
+    let lifted = client.batch_execute("set statement_timeout = 0").await;
+    lifted.map_err(|error| statement_error(&Scope::Session, "Lifting statement_timeout", &error))?;
+    Ok(client)
+}
+
+async fn reach(options: &ConnectOptions, application_name: &str) -> Result<Client> {
     let mut config = Config::new();
     config.user(&options.user).dbname(&options.database).application_name(application_name);
     config.host(&options.host).port(options.port);
@@ -135,7 +143,6 @@ fn settings(options: &SinkOptions) -> String {
         ("row_security", "off".into()),
         ("check_function_bodies", "off".into()),
         ("lock_timeout", ms(options.lock_timeout_ms)),
-        ("statement_timeout", "0".into()),
         ("idle_in_transaction_session_timeout", ms(options.idle_in_transaction_timeout_ms)),
         ("idle_session_timeout", "0".into()),
         ("tcp_keepalives_idle", KEEPALIVE_IDLE_S.to_string()),

@@ -107,7 +107,7 @@ impl WalSource {
 
 /// An ordinary session for the catalogue, with every setting that a statement's meaning depends on.
 async fn session(options: &WalSourceOptions, purpose: &str) -> Result<Client> {
-    const SETTINGS: &str = "set search_path = ''; set statement_timeout = 0; set idle_session_timeout = 0; \
+    const SETTINGS: &str = "set search_path = ''; set idle_session_timeout = 0; \
          set lock_timeout = '60s'; set idle_in_transaction_session_timeout = '60s'; set synchronous_commit = on; \
          set standard_conforming_strings = on; set default_transaction_read_only = off; \
          set default_transaction_isolation = 'read committed'; set row_security = off";

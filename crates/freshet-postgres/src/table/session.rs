@@ -55,7 +55,6 @@ fn settings(options: &ReaderOptions, version: i32) -> String {
         // A policy that hides rows is an error then, rather than rows that are missing.
         ("row_security", "off"),
         ("lock_timeout", &lock_timeout),
-        ("statement_timeout", "0"),
         ("idle_in_transaction_session_timeout", "0"),
         ("idle_session_timeout", "0"),
         ("jit", "off"),

@@ -54,6 +54,10 @@ struct State {
     failures: u32,
     /// One read in so many fails; 0 for none.
     flaky: u32,
+    /// The most that every reader of some view saw: a view that is not stale shows it again.
+    shown: usize,
+    /// Counts fail-overs. A source's connection ends with the server that it was opened on.
+    server: u32,
     exact_views: bool,
     /// Row changes after which a transaction is handed out in parts.
     part_rows: usize,
@@ -65,6 +69,10 @@ pub struct MemoryDatabase {
     state: Mutex<State>,
     changed: Notify,
 }
+
+/// One view in so many is older than one before it, as on a replica that stalls. More often, and whoever waits for what
+/// was once shown meets several in a row, with pauses that double.
+const STALE_VIEWS: u32 = 8;
 
 const SERVER: &str = "memory";
 
@@ -189,12 +197,17 @@ impl MemoryDatabase {
         self.lock().purged = n;
     }
 
-    /// Loses the last `n` transactions, as a fail-over to a replica that never got them does.
+    /// Loses the last `n` transactions, as a fail-over to a replica that never got them does: whoever reads loses its
+    /// connection.
     pub fn lose(&self, n: usize) {
         let mut state = self.lock();
         let keep = state.history.len() - n;
         state.history.truncate(keep);
         state.visible = state.visible.min(keep);
+        state.shown = state.shown.min(keep);
+        state.server += 1;
+        drop(state);
+        self.changed.notify_waiters();
     }
 
     /// Number of transactions committed.
@@ -214,7 +227,7 @@ impl MemoryDatabase {
 
     /// A change source over this database.
     pub fn source(self: &Arc<Self>) -> MemorySource {
-        MemorySource { db: self.clone(), at: 0, row: 0, announced: BTreeMap::new() }
+        MemorySource { db: self.clone(), server: 0, at: 0, row: 0, announced: BTreeMap::new() }
     }
 
     /// A reader of this database's rows.
@@ -260,6 +273,8 @@ fn write(row: &mut RowWriter<'_>, cells: &MemoryRow) {
 /// The stream's twin.
 pub struct MemorySource {
     db: Arc<MemoryDatabase>,
+    /// The server that it was opened on.
+    server: u32,
     at: usize,
     /// Changes of the open transaction that were handed out.
     row: usize,
@@ -270,7 +285,7 @@ impl MemorySource {
     fn step(&mut self, batch: &mut BatchBuilder) -> Result<Option<ReadOutcome>> {
         let mut state = self.db.lock();
         let unlucky = state.flaky > 0 && rand::random_range(0..state.flaky) == 0;
-        if state.failures > 0 || unlucky {
+        if state.failures > 0 || unlucky || state.server != self.server {
             state.failures = state.failures.saturating_sub(1);
             return Err(Error::unavailable("The memory source lost its connection"));
         }
@@ -340,6 +355,7 @@ impl Source for MemorySource {
         if at < state.purged {
             return Err(Error::resync("The source's history was purged"));
         }
+        self.server = state.server;
         drop(state);
         (self.at, self.row) = (at, 0);
         self.announced.clear();
@@ -395,13 +411,15 @@ impl TableReader for MemoryTableReader {
 
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View> {
         let tables = self.infos(selection);
-        let state = self.db.lock();
+        let mut state = self.db.lock();
         let (visible, tip, exact) = (state.visible, state.history.len(), state.exact_views);
-        drop(state);
-        let moment =
-            |_| if exact { visible } else { rand::random_range(visible.saturating_sub(3)..=visible) };
+        let stale = rand::random_range(0..STALE_VIEWS) == 0;
+        let oldest = visible.saturating_sub(3).max(if stale { 0 } else { state.shown.min(visible) });
+        let moment = |_| if exact { visible } else { rand::random_range(oldest..=visible) };
         let moments: Vec<usize> = (0..readers.max(1)).map(moment).collect();
         let low = moments.iter().copied().min().unwrap_or(visible);
+        state.shown = state.shown.max(low);
+        drop(state);
         let high = if exact { visible } else { tip };
         let readers = moments
             .iter()
