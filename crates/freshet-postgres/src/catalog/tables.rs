@@ -53,15 +53,15 @@ pub(crate) async fn read_catalogue(
     Ok(Catalogue { tables, not_carried })
 }
 
-/// The names of the selected tables, and nothing of what they are: printing a default takes a lock on its table since
-/// PostgreSQL 17, and is slow for wide ones.
-pub(crate) async fn selected_names(
+/// The selected tables' numbers and names, and nothing of what they are: printing a default takes a lock on its table
+/// since PostgreSQL 17, and is slow for wide ones.
+pub(crate) async fn selected_tables(
     client: &Client,
     selection: &dyn Selects,
     schemas_left_out: &[String],
-) -> Result<Vec<TableName>> {
+) -> Result<Vec<(u32, TableName)>> {
     let selected = relations(client, selection, schemas_left_out).await?;
-    Ok(selected.into_iter().map(|relation| relation.name).collect())
+    Ok(selected.into_iter().map(|relation| (relation.oid, relation.name)).collect())
 }
 
 /// Rows of one statement.
@@ -230,8 +230,6 @@ struct Partition {
     name: TableName,
     kind: u8,
     is_unlogged: bool,
-    identity: i8,
-    root_identity: i8,
     rows: f32,
 }
 
@@ -242,20 +240,18 @@ async fn partitions(client: &Client, roots: &[u32]) -> Result<HashMap<u32, Vec<P
              join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition where i.inhparent = any($1) \
            union all select tree.root, i.inhrelid from tree join pg_catalog.pg_inherits i on i.inhparent = tree.oid \
              join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition) \
-         select tree.root, n.nspname::text, c.relname::text, c.relkind, c.relpersistence = 'u', c.relreplident, \
-           r.relreplident, c.reltuples \
+         select tree.root, n.nspname::text, c.relname::text, c.relkind, c.relpersistence = 'u', \
+           c.reltuples \
          from tree join pg_catalog.pg_class c on c.oid = tree.oid \
          join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-         join pg_catalog.pg_class r on r.oid = tree.root order by 1, 2, 3";
+         order by 1, 2, 3";
     let mut partitions: HashMap<u32, Vec<Partition>> = HashMap::new();
     for row in query(client, SQL, &[&roots]).await? {
         partitions.entry(row.get(0)).or_default().push(Partition {
             name: TableName::new(row.get::<_, &str>(1), row.get::<_, &str>(2)),
             kind: row.get::<_, i8>(3) as u8,
             is_unlogged: row.get(4),
-            identity: row.get(5),
-            root_identity: row.get(6),
-            rows: row.get(7),
+            rows: row.get(5),
         });
     }
     Ok(partitions)
@@ -277,7 +273,7 @@ impl Parts {
         let (name, oid) = (&relation.name, relation.oid);
         let mut not_carried = Vec::new();
         let partitions = self.partitions.remove(&oid).unwrap_or_default();
-        check_partitions(name, &partitions, &mut not_carried)?;
+        check_partitions(name, &partitions)?;
         let leaves =
             partitions.iter().filter(|partition| partition.kind == b'r').map(|partition| partition.rows);
         let own = (!relation.is_partitioned).then_some(relation.rows);
@@ -370,16 +366,12 @@ fn refuse_generated_key(name: &TableName, generated: &[ColumnRow], key: &TableKe
     }
 }
 
-fn check_partitions(root: &TableName, partitions: &[Partition], not_carried: &mut Vec<String>) -> Result<()> {
+fn check_partitions(root: &TableName, partitions: &[Partition]) -> Result<()> {
     for partition in partitions {
         let name = &partition.name;
         let why = match (partition.kind, partition.is_unlogged) {
             (b'f', _) => "a foreign table",
             (_, true) => "unlogged",
-            _ if partition.identity != partition.root_identity => {
-                not_carried.push(format!("Replica identity of partition {name}: it differs from the root's"));
-                continue;
-            }
             _ => continue,
         };
         return Err(Error::unsupported(format!(

@@ -34,7 +34,8 @@ pub(crate) enum Step {
     Outside,
     /// A transaction ended at this place.
     Commit(Lsn),
-    /// A captured relation is told, to be given to [`Decoder::define`] before the next message.
+    /// A captured relation is told, to be given to [`Decoder::define`] or
+    /// [`Decoder::leave_out`] before the next message.
     Relation(Relation),
 }
 
@@ -75,6 +76,11 @@ impl Decoder {
     pub(crate) fn define(&mut self, relation: u32, captured: Captured) {
         let captured = Arc::new(captured);
         self.relations.insert(relation, Known::Captured { captured, is_announced: false });
+    }
+
+    /// Says that changes of a relation are not captured, or come as another's.
+    pub(crate) fn leave_out(&mut self, relation: u32) {
+        self.relations.insert(relation, Known::NotSelected);
     }
 
     /// Takes one message of the stream, and appends to `batch` what follows from it.

@@ -2,9 +2,9 @@
 //!
 //! Reads only. What making the publication and the slot would be refused with is an error here.
 
-use super::slot::{query, without_identity};
+use super::slot::{other_identities, query, without_identity};
 use super::{WalSourceOptions, session};
-use crate::catalog::tables::read_catalogue;
+use crate::catalog::tables::{read_catalogue, selected_tables};
 use crate::quote::{self, ident};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::source::Selects;
@@ -44,7 +44,33 @@ async fn look(options: &WalSourceOptions, selects: &dyn Selects, found: &mut Fin
             ),
         );
     }
+    let selected = selected_tables(&client, selects, &options.schemas_left_out).await?;
+    let oids: Vec<u32> = selected.iter().map(|(oid, _)| *oid).collect();
+    for (root, leaf) in other_identities(&client, &oids).await? {
+        found.add(
+            Severity::Error,
+            "source.replica-identity",
+            leaf.to_string(),
+            format!("This partition has another replica identity than its table {root}"),
+            format!("ALTER TABLE {} REPLICA IDENTITY as its table has it", quote::table(&leaf)),
+        );
+    }
+    publication(&client, options, found).await?;
     ownership(&client, options, &tables, found).await
+}
+
+/// A publication that is there is used, and commented on.
+async fn publication(client: &Client, options: &WalSourceOptions, found: &mut Findings) -> Result<()> {
+    const SQL: &str =
+        "select pg_catalog.pg_has_role(pubowner, 'usage') from pg_catalog.pg_publication where pubname = $1";
+    let rows = query(client, SQL, &[&options.publication]).await?;
+    if rows.first().is_some_and(|row| !row.get::<_, bool>(0)) {
+        let name = ident(&options.publication);
+        let message = "The publication is not the role's own, which keeps the tables' definitions with it";
+        let remedy = format!("ALTER PUBLICATION {name} OWNER TO {}", ident(&options.connect.user));
+        found.add(Severity::Error, "source.publication", options.publication.clone(), message, remedy);
+    }
+    Ok(())
 }
 
 async fn settings(client: &Client, options: &WalSourceOptions, found: &mut Findings) -> Result<()> {
@@ -125,8 +151,9 @@ async fn ownership(
         let table = quote::table(&name);
         if !owns && !published {
             let remedy = format!(
-                "As its owner: CREATE PUBLICATION {} FOR TABLE {table} WITH (publish_via_partition_root = true), or ALTER PUBLICATION ... ADD TABLE",
-                ident(&options.publication)
+                "As its owner: CREATE PUBLICATION {name} FOR TABLE {table} WITH (publish_via_partition_root = true), or ALTER PUBLICATION ... ADD TABLE; then ALTER PUBLICATION {name} OWNER TO {}",
+                ident(&options.connect.user),
+                name = ident(&options.publication),
             );
             let message = "The role does not own it, so it cannot publish it";
             found.add(Severity::Error, "source.publication", name.to_string(), message, remedy);

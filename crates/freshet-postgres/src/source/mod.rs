@@ -8,8 +8,10 @@
 //! far we are also while nobody reads (P8). `tip` asks over a connection of its own.
 
 pub(crate) mod check;
+mod definition;
 mod feedback;
 mod history;
+mod look_up;
 mod slot;
 mod stream;
 mod tip;
@@ -21,11 +23,13 @@ use crate::quote::{NAME_BYTES_MAX, ident, literal};
 use crate::session::{SERVER_VERSION_MIN, application_name, connect};
 use crate::wire::Connection;
 use async_trait::async_trait;
+use definition::Definitions;
 use freshet_core::codec::BatchBuilder;
 use freshet_core::position::WalPosition;
 use freshet_core::source::{ReadOutcome, Selects, Source};
 use freshet_core::{Error, Position, Result};
-use std::sync::Arc;
+use look_up::LookUp;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use stream::Stream;
 use tip::Tip;
@@ -95,14 +99,24 @@ pub struct WalSource {
     selects: Arc<dyn Selects>,
     stream: Option<Stream>,
     tip: Tip,
+    /// What the stream's tables are compared with: as of the last look.
+    definitions: Kept,
 }
+
+/// What the last look at all tables found, shared by those who look.
+type Kept = Arc<Mutex<Arc<Definitions>>>;
 
 impl WalSource {
     /// A source that captures what `selects` wants; [`Source::begin`] makes its publication and slot.
     pub fn new(options: WalSourceOptions, selects: Arc<dyn Selects>) -> Self {
-        let tip = Tip::new(&options);
-        Self { options, selects, stream: None, tip }
+        let definitions = Kept::default();
+        let tip = Tip::new(&options, definitions.clone());
+        Self { options, selects, stream: None, tip, definitions }
     }
+}
+
+fn lock(kept: &Kept) -> MutexGuard<'_, Arc<Definitions>> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An ordinary session for the catalogue, with every setting that a statement's meaning depends on.
@@ -152,7 +166,8 @@ impl Source for WalSource {
             history::check_held(&server, wal(held)?, &mut connection).await?;
         }
         let client = session(&self.options, "catalogue").await?;
-        slot::check(&client, &self.options, self.selects.as_ref(), start.lsn).await?;
+        let definitions = slot::check(&client, &self.options, self.selects.as_ref(), start.lsn).await?;
+        *lock(&self.definitions) = Arc::new(definitions);
         let begin = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
             ident(&self.options.slot),
@@ -161,11 +176,12 @@ impl Source for WalSource {
         );
         let (reader, writer) = connection.start_replication("Beginning to read the WAL", &begin).await?;
         tracing::info!(slot = self.options.slot, start = %lsn::text(start.lsn), "Reading the WAL");
+        let look_up = LookUp::new(client, self.options.clone(), self.definitions.clone());
         let position = WalPosition { system: server.system, timeline: server.timeline, lsn: start.lsn };
         let feedback =
             feedback::start(writer, start.lsn, Duration::from_millis(self.options.status_interval_ms));
         self.stream =
-            Some(Stream::new(reader, feedback, client, position, &self.options, self.selects.clone()));
+            Some(Stream::new(reader, feedback, look_up, position, &self.options, self.selects.clone()));
         Ok(())
     }
 

@@ -6,8 +6,9 @@
 //! only at or after what it was confirmed to: the server silently goes on from there otherwise (P6).
 
 use super::WalSourceOptions;
+use super::definition::{Definitions, Moment, gone};
 use crate::catalog::keys::relation_keys;
-use crate::catalog::tables::selected_names;
+use crate::catalog::tables::selected_tables;
 use crate::error::{Scope, statement_error};
 use crate::lsn;
 use crate::quote::{self, ident, literal};
@@ -23,14 +24,20 @@ const FAILOVER_VERSION: i32 = 170_000;
 
 /// Makes what is not there.
 pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &dyn Selects) -> Result<()> {
-    let wanted = wanted(client, options, selects).await?;
+    let tables = selected_tables(client, selects, &options.schemas_left_out).await?;
+    let (oids, wanted): (Vec<u32>, BTreeSet<TableName>) = tables.into_iter().unzip();
     if wanted.is_empty() {
         return Err(Error::invalid("No table of the source matches the selection").with_hint(
             "Check tables.include, the database, and that the tables are not views or foreign tables",
         ));
     }
     refuse_without_identity(client, &wanted).await?;
+    refuse_other_identity(client, &oids).await?;
     make_publication(client, options, &wanted).await?;
+    // Before the slot: a table that changes from here on is noticed.
+    let made = Definitions::stored(client, options).await?.is_some_and(|stored| stored.is_made());
+    let now = Definitions::read(client, options, &oids, made).await?.at_the_beginning();
+    now.store(client, options).await?;
     if read(client, options).await?.is_none() {
         make_slot(client, options).await?;
     }
@@ -48,11 +55,13 @@ async fn make_publication(
     let sql = match published(client, options).await? {
         None => {
             let tables: Vec<String> = wanted.iter().map(only).collect();
+            // One statement list, so one transaction.
             format!(
                 "create publication {} for table {} with (publish = 'insert, update, delete, truncate', \
-                 publish_via_partition_root = true)",
+                 publish_via_partition_root = true); {}",
                 ident(name),
-                tables.join(", ")
+                tables.join(", "),
+                Definitions::mark(options)?
             )
         }
         Some(published) => {
@@ -119,7 +128,7 @@ pub(super) async fn check(
     options: &WalSourceOptions,
     selects: &dyn Selects,
     start: Lsn,
-) -> Result<()> {
+) -> Result<Definitions> {
     let name = &options.slot;
     let again = "Drop the slot if it is still there, reset the pipeline and load again";
     let Some(slot) = read(client, options).await? else {
@@ -163,26 +172,45 @@ pub(super) async fn check(
     check_published(client, options, selects).await
 }
 
-/// Whether the publication holds every table that is wanted: what is not in it would be missing without a word.
+/// Whether the publication holds every table that is wanted, and everything is what it was when the pipeline began:
+/// what is not in it, or stands for something else by now, would be missing or wrong without a word.
 pub(super) async fn check_published(
     client: &Client,
     options: &WalSourceOptions,
     selects: &dyn Selects,
-) -> Result<()> {
-    let Some(published) = published(client, options).await? else {
-        return Err(Error::resync(format!("Publication {} is gone", options.publication)).with_hint(
-            "Changes may have been missed since it was dropped: reset the pipeline and load again",
-        ));
-    };
-    let wanted = wanted(client, options, selects).await?;
-    match wanted.difference(&published).next() {
-        None => Ok(()),
-        Some(table) => Err(Error::unsupported(format!(
-            "Table {table} matches the selection and is not in publication {}: it was made after the pipeline began, or taken out",
+) -> Result<Definitions> {
+    let published = published(client, options).await?.ok_or_else(|| gone(options))?;
+    let wanted = selected_tables(client, selects, &options.schemas_left_out).await?;
+    if let Some((_, table)) = wanted.iter().find(|(_, name)| !published.contains(name)) {
+        return Err(came_later(options, table));
+    }
+    let Some(before) = Definitions::stored(client, options).await? else {
+        return Err(Error::resync(format!(
+            "Publication {} does not have the comment that freshet left on it: it was made anew, or somebody changed it",
             options.publication
         ))
-        .with_hint("Exclude the table, or reset the pipeline and load again")),
+        .with_hint("Reset the pipeline and load again"));
+    };
+    let now = Definitions::read(client, options, &before.tables(), before.is_made()).await?;
+    before.check(&now, Moment::AtRest, options)?;
+    before.check_new_leaves(&now, client).await?;
+    refuse_other_identity(client, &before.tables()).await?;
+    if let Some((_, table)) = wanted.iter().find(|(oid, _)| !before.holds(*oid)) {
+        return Err(came_later(options, table));
     }
+    let merged = before.merged(&now);
+    if merged != before {
+        merged.store(client, options).await?;
+    }
+    Ok(merged)
+}
+
+fn came_later(options: &WalSourceOptions, table: &TableName) -> Error {
+    Error::unsupported(format!(
+        "Table {table} matches the selection and is not in publication {}: it was made after the pipeline began, or taken out",
+        options.publication
+    ))
+    .with_hint("Exclude the table, or reset the pipeline and load again")
 }
 
 /// The tables of the publication; `None` if there is no such publication.
@@ -194,7 +222,7 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
          join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          join pg_catalog.pg_publication p on p.pubname = $1 where c.relkind in ('r', 'p') and (p.puballtables \
            or exists (select from pg_catalog.pg_publication_rel r \
-             where r.prpubid = p.oid and r.prrelid = c.oid and r.prqual is null) \
+             where r.prpubid = p.oid and r.prrelid = c.oid and r.prqual is null and r.prattrs is null) \
            or exists (select from pg_catalog.pg_publication_namespace s \
              where s.pnpubid = p.oid and s.pnnspid = c.relnamespace))";
     let there = "select 1 from pg_catalog.pg_publication where pubname = $1";
@@ -212,14 +240,6 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
     let rows = query(client, TABLES, &[&options.publication]).await?;
     let name = |row: &tokio_postgres::Row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
     Ok(Some(rows.iter().map(name).collect()))
-}
-
-async fn wanted(
-    client: &Client,
-    options: &WalSourceOptions,
-    selects: &dyn Selects,
-) -> Result<BTreeSet<TableName>> {
-    Ok(selected_names(client, selects, &options.schemas_left_out).await?.into_iter().collect())
 }
 
 /// A published table without a replica identity would refuse its users' updates and deletes (R3).
@@ -255,6 +275,42 @@ pub(super) async fn without_identity(
     Ok(tables.into_iter().filter(|(oid, _)| lacks(oid)).map(|(_, table)| table).collect())
 }
 
+/// The stream tells the changes of a partition under its root's name and by its own replica identity.
+async fn refuse_other_identity(client: &Client, roots: &[u32]) -> Result<()> {
+    let others = other_identities(client, roots).await?;
+    match others.first() {
+        None => Ok(()),
+        Some((root, leaf)) => Err(Error::table(
+            root.clone(),
+            format!("Partition {leaf} of table {root} has another replica identity than the table"),
+        )
+        .with_hint(
+            "ALTER TABLE ... REPLICA IDENTITY of the partition or of the table, or exclude the table",
+        )),
+    }
+}
+
+/// Partitions whose old rows are not those of their root, each after its root.
+pub(super) async fn other_identities(client: &Client, roots: &[u32]) -> Result<Vec<(TableName, TableName)>> {
+    const SQL: &str = "select r.oid, rn.nspname::text, r.relname::text, l.oid, ln.nspname::text, l.relname::text \
+         from pg_catalog.pg_class r join pg_catalog.pg_namespace rn on rn.oid = r.relnamespace \
+         cross join lateral pg_catalog.pg_partition_tree(r.oid) t \
+         join pg_catalog.pg_class l on l.oid = t.relid join pg_catalog.pg_namespace ln on ln.oid = l.relnamespace \
+         where r.oid = any($1) and r.relkind = 'p' and t.isleaf and t.level > 0 order by 2, 3, 5, 6";
+    let rows = query(client, SQL, &[&roots]).await?;
+    let both: Vec<u32> = rows.iter().flat_map(|row| [row.get::<_, u32>(0), row.get(3)]).collect();
+    let keys = relation_keys(client, &both).await?;
+    let is_other = |row: &&tokio_postgres::Row| match (keys.get(&row.get(0)), keys.get(&row.get(3))) {
+        (Some(root), Some(leaf)) => root.identity != leaf.identity || root.columns != leaf.columns,
+        // Gone in between: the next look tells.
+        _ => false,
+    };
+    let name = |row: &tokio_postgres::Row, at| {
+        TableName::new(row.get::<_, String>(at), row.get::<_, String>(at + 1))
+    };
+    Ok(rows.iter().filter(is_other).map(|row| (name(row, 1), name(row, 4))).collect())
+}
+
 /// Removes slot and publication.
 pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Result<()> {
     if read(client, options).await?.is_some() {
@@ -263,8 +319,14 @@ pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Resul
         let dropped = client.execute(sql, &[&options.slot]).await;
         dropped.map_err(|error| statement_error(&Scope::Session, doing, &error))?;
     }
-    let sql = format!("drop publication if exists {}", ident(&options.publication));
-    let doing = format!("Dropping publication {}", options.publication);
+    let publication = ident(&options.publication);
+    let (doing, sql) = match Definitions::stored(client, options).await? {
+        Some(stored) if stored.is_made() => ("Dropping", format!("drop publication {publication}")),
+        // Somebody else's, which goes on as it was.
+        Some(_) => ("Leaving", format!("comment on publication {publication} is null")),
+        None => return Ok(()),
+    };
+    let doing = format!("{doing} publication {}", options.publication);
     client.batch_execute(&sql).await.map_err(|error| statement_error(&Scope::Session, doing, &error))
 }
 

@@ -1,22 +1,21 @@
 //! One open session: messages into batches, and the look-ups that relation messages need.
 //!
 //! Invariants: [`Stream::read`] is cancel-safe, since what waits has taken nothing yet: a message whose look-up is under
-//! way stays in `looking_up`. A position is reported only where no transaction is open.
+//! way is a task of its own, `looking_up`. A position is reported only where no transaction is open.
 
 use super::WalSourceOptions;
 use super::feedback::Feedback;
-use crate::catalog::keys::{Identity, TableKey, relation_keys};
-use crate::catalog::types::TypeCatalog;
+use super::look_up::LookUp;
 use crate::decode::{Captured, Decoder, Relation, Step};
 use crate::wire::{Replicated, ReplicationReader};
 use freshet_core::codec::{BatchBuilder, OpenEvents};
 use freshet_core::position::{Lsn, WalPosition};
 use freshet_core::source::{ReadOutcome, Selects};
-use freshet_core::{Column, Error, Position, Result, TableName, TableSchema};
+use freshet_core::{Error, Position, Result};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
-use tokio_postgres::Client;
 
 /// Who did not ask for so long was not waiting for the server.
 const NOT_WAITING: Duration = Duration::from_secs(5);
@@ -25,10 +24,10 @@ pub(super) struct Stream {
     reader: ReplicationReader,
     feedback: Feedback,
     decoder: Decoder,
-    client: Client,
-    types: TypeCatalog,
-    /// A relation that is being looked up.
-    looking_up: Option<Relation>,
+    /// Away while it looks something up.
+    look_up: Option<LookUp>,
+    /// At most one: the relation that is being looked up.
+    looking_up: JoinSet<(LookUp, u32, Result<Option<Captured>>)>,
     /// The open transaction's events, while a batch of whole ones was handed out before it.
     kept: Option<OpenEvents>,
     /// Parts of the open transaction were handed out.
@@ -47,7 +46,7 @@ impl Stream {
     pub(super) fn new(
         reader: ReplicationReader,
         feedback: Feedback,
-        client: Client,
+        look_up: LookUp,
         position: WalPosition,
         options: &WalSourceOptions,
         selects: Arc<dyn Selects>,
@@ -56,9 +55,8 @@ impl Stream {
             reader,
             feedback,
             decoder: Decoder::new(selects),
-            client,
-            types: TypeCatalog::default(),
-            looking_up: None,
+            look_up: Some(look_up),
+            looking_up: JoinSet::new(),
             kept: None,
             in_parts: false,
             position,
@@ -120,7 +118,7 @@ impl Stream {
                         }
                     }
                     Step::Relation(relation) => {
-                        self.looking_up = Some(relation);
+                        self.begin_look_up(relation)?;
                         return Ok(Taken::LookUp);
                     }
                     Step::InTransaction if batch.len() >= self.batch_bytes_max => {
@@ -184,15 +182,26 @@ impl Stream {
         }
     }
 
-    /// Completes a relation by what the stream does not say of it.
+    /// Completes a relation by what the stream does not say of it. The task goes on while nobody waits for it.
     async fn look_up(&mut self) -> Result<()> {
-        let Some(relation) = &self.looking_up else { return Ok(()) };
-        let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
-        self.types.resolve(&self.client, &oids).await?;
-        let keys = relation_keys(&self.client, &[relation.oid]).await?;
-        let captured = captured(relation, keys.get(&relation.oid), &self.types)?;
-        self.decoder.define(relation.oid, captured);
-        self.looking_up = None;
+        let Some(done) = self.looking_up.join_next().await else { return Ok(()) };
+        let (look_up, oid, captured) =
+            done.map_err(|error| Error::internal(format!("A look-up of a table failed: {error}")))?;
+        self.look_up = Some(look_up);
+        match captured? {
+            Some(captured) => self.decoder.define(oid, captured),
+            None => self.decoder.leave_out(oid),
+        }
+        Ok(())
+    }
+
+    fn begin_look_up(&mut self, relation: Relation) -> Result<()> {
+        let mut look_up =
+            self.look_up.take().ok_or_else(|| Error::internal("Two look-ups of tables at one time"))?;
+        self.looking_up.spawn(async move {
+            let captured = look_up.relation(&relation).await;
+            (look_up, relation.oid, captured)
+        });
         Ok(())
     }
 }
@@ -201,45 +210,4 @@ enum Taken {
     Outcome(ReadOutcome),
     LookUp,
     Nothing,
-}
-
-/// The schema of a relation: columns and replica identity as the stream tells them, types by their numbers; the order of
-/// a key, and the key of a table that logs whole rows, as the catalogue tells them now.
-fn captured(relation: &Relation, key: Option<&TableKey>, types: &TypeCatalog) -> Result<Captured> {
-    let name = TableName::new(relation.schema.as_str(), relation.name.as_str());
-    let is_key: Vec<bool> = relation.columns.iter().map(|column| column.is_key).collect();
-    let key = key_columns(relation, key);
-    let columns = relation.columns.iter().enumerate().map(|(index, column)| {
-        let data_type = types.data_type(column.type_oid, column.type_modifier).ok_or_else(|| {
-            Error::table(
-                name.clone(),
-                format!("The type of column {} of {name} is not in the catalogue any more", column.name),
-            )
-            .with_hint("The table was changed since: reset the pipeline and load again")
-        })?;
-        let nullable = !key.contains(&(index as u16));
-        Ok(Column { name: column.name.clone(), data_type, nullable })
-    });
-    let columns = columns.collect::<Result<Vec<_>>>()?;
-    let schema = Arc::new(TableSchema::new(name.clone(), columns, key)?);
-    Ok(Captured { schema, is_key })
-}
-
-fn key_columns(relation: &Relation, key: Option<&TableKey>) -> Vec<u16> {
-    let index_of = |name: &String| relation.columns.iter().position(|column| column.name == *name);
-    let named = key.and_then(|key| key.columns.iter().map(|name| index_of(name).map(|i| i as u16)).collect());
-    let named: Vec<u16> = named.unwrap_or_default();
-    let told = |index: &u16| relation.columns[usize::from(*index)].is_key;
-    let flagged: Vec<u16> = (0..relation.columns.len() as u16).filter(told).collect();
-    let is_whole_row = relation.is_whole_row();
-    let is_same = named.len() == flagged.len() && named.iter().all(told);
-    match key {
-        // Whole rows are logged, which says nothing of the key.
-        Some(TableKey { identity: Identity::Full | Identity::Nothing, .. }) if is_whole_row => named,
-        _ if is_whole_row => Vec::new(),
-        _ if is_same => named,
-        _ if flagged.is_empty() => named,
-        // The key is another by now: as it was at this place, in the table's order.
-        _ => flagged,
-    }
 }

@@ -1,28 +1,32 @@
-//! The end of the server's WAL, asked over a connection of its own; and now and then whether a table came that the
-//! selection wants and the publication does not have.
+//! The end of the server's WAL, asked over a connection of its own; and now and then a look at whether the publication
+//! and its tables are what they were (`definition`).
 
-use super::{WalSourceOptions, session, slot};
+use super::{Kept, WalSourceOptions, lock, session, slot};
 use crate::error::{Scope, statement_error};
 use crate::lsn;
 use freshet_core::position::WalPosition;
 use freshet_core::source::Selects;
 use freshet_core::{Error, Result};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
-/// How often the publication is compared with the catalogue.
+/// How often a look is taken, at most.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// A look that takes long, at many tables, is taken less often: the source is left alone for so many times as long.
+const LOOK_SHARE: u32 = 20;
 
 /// Asks for the tip.
 pub(super) struct Tip {
     options: WalSourceOptions,
     session: Option<Client>,
-    looked: Option<Instant>,
+    definitions: Kept,
+    look_at: Option<Instant>,
 }
 
 impl Tip {
-    pub(super) fn new(options: &WalSourceOptions) -> Self {
-        Self { options: options.clone(), session: None, looked: None }
+    pub(super) fn new(options: &WalSourceOptions, definitions: Kept) -> Self {
+        Self { options: options.clone(), session: None, definitions, look_at: None }
     }
 
     /// The end of what is durable in the WAL right now.
@@ -38,9 +42,11 @@ impl Tip {
         let row = client.query_one(SQL, &[]).await.map_err(|error| {
             statement_error(&Scope::Session, "Asking for the end of the source's WAL", &error)
         })?;
-        if self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
-            slot::check_published(&client, &self.options, selects).await?;
-            self.looked = Some(Instant::now());
+        let begun = Instant::now();
+        if self.look_at.is_none_or(|at| begun >= at) {
+            let found = slot::check_published(&client, &self.options, selects).await?;
+            *lock(&self.definitions) = Arc::new(found);
+            self.look_at = Some(Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE));
         }
         self.session = Some(client);
         let lsn = lsn::parse(&row.get::<_, String>(0));

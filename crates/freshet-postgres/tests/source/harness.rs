@@ -23,7 +23,7 @@ pub fn start_with(options: PostgresOptions) -> Postgres {
     Postgres::start(options.set("max_replication_slots", "200").set("max_wal_senders", "200"))
 }
 
-fn shared() -> &'static Postgres {
+pub fn shared() -> &'static Postgres {
     static SERVER: OnceLock<Postgres> = OnceLock::new();
     SERVER.get_or_init(start)
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // Also in the helpers of tests
 
 mod conformance;
+mod definitions;
 mod harness;
 mod reading;
 mod slots;

@@ -233,9 +233,6 @@ async fn r24_partitions_are_part_of_their_root() {
     drop(view);
     let alone = database.reader().view(&Only(&["p1"]), 1).await.unwrap();
     assert_eq!((alone.tables.len(), alone.not_carried.len()), (0, 1), "{:?}", alone.not_carried);
-    database.sql("alter table p1 replica identity full");
-    let lines = database.table("p").await.not_carried.join("\n");
-    assert!(lines.contains("Replica identity of partition public.p1"), "{lines}");
     database.sql("create unlogged table p3 partition of p for values from ('2030-01-01') to ('2031-01-01')");
     let error = database.reader().tables(&Everything).await.unwrap_err();
     assert!(words(&error).contains("Partition public.p3 of table public.p is unlogged"), "{error}");

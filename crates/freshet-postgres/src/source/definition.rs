@@ -1,0 +1,436 @@
+//! What the publication and its tables were when the pipeline began, kept as the comment on the publication, and whether
+//! they still are.
+//!
+//! The stream tells a table's columns by name and type, and nothing of what was done to it between two changes. What
+//! would go unnoticed is told from the catalogue: a name that stands for another column or table, rows that were
+//! rewritten (`ALTER TABLE ... USING`), an enum's label that was renamed, a publication or a table of it that was away
+//! for a while, partitions that came with rows or went with them. Columns that were added or dropped are not compared:
+//! the stream tells those at their place.
+//!
+//! Not a history: definitions are of the moment of the look, which may be later than what the stream has come to. A look
+//! that finds a difference stops, whichever came first. Looks are taken when a session is opened, whenever the stream
+//! describes a table, and now and then ([`super::tip`]), so that no row from after a difference is taken for one from
+//! before it. What a role may do without a trace in the catalogue is documented in `docs/operations.md`.
+
+use super::WalSourceOptions;
+use super::slot::query;
+use crate::error::{Scope, statement_error};
+use crate::quote::{ident, literal};
+use freshet_core::{Error, Result, TableName};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use tokio_postgres::{Client, Row};
+
+/// Begins the comment; what follows is [`Definitions`] as JSON.
+const MARK: &str = "freshet ";
+const AGAIN: &str = "Reset the pipeline and load again";
+
+/// A publication and its tables at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Definitions {
+    /// Whether freshet made the publication, and so removes it; somebody else's is only used.
+    made: bool,
+    /// Its number, and the transaction that last altered it.
+    publication: (u32, u32),
+    /// By number.
+    tables: BTreeMap<u32, Table>,
+    /// Labels of the enums that columns are made of, by type and number.
+    labels: BTreeMap<u32, BTreeMap<u32, u32>>,
+    /// Attributes of the composite types that columns are made of, by type.
+    composites: BTreeMap<u32, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Table {
+    schema: String,
+    name: String,
+    /// What makes it part of the publication.
+    members: Vec<u32>,
+    /// The file of its rows. TRUNCATE and VACUUM FULL make another one, and so does a rewrite.
+    file: u32,
+    columns: Vec<Column>,
+    /// Of a partitioned table those that hold its rows, by number.
+    leaves: BTreeMap<u32, Leaf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Leaf {
+    name: String,
+    file: u32,
+    #[serde(skip)]
+    joined: Option<Joined>,
+}
+
+/// How a leaf came to be part of its root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Joined {
+    /// Created as a partition, so empty.
+    born: bool,
+    /// Transaction and command that made it part of the root, itself or with a partition above it.
+    transaction: String,
+    command: i64,
+}
+
+/// Number, name, type, and the transaction that last altered it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Column(i16, u32, u32, u32);
+
+/// When a look is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    /// At every table.
+    AtRest,
+    /// At one table that the stream describes: columns that were renamed or have another type are in what it says, and
+    /// become another schema at their place.
+    InStream,
+}
+
+impl Definitions {
+    /// As they are now. `tables` are numbers of tables; `made` is passed on.
+    pub(super) async fn read(
+        client: &Client,
+        options: &WalSourceOptions,
+        tables: &[u32],
+        made: bool,
+    ) -> Result<Self> {
+        const SQL: &str = "select oid, xmin::text from pg_catalog.pg_publication where pubname = $1";
+        let rows = query(client, SQL, &[&options.publication]).await?;
+        let row = rows.first().ok_or_else(|| gone(options))?;
+        Ok(Self {
+            made,
+            publication: (row.get(0), number(row, 1)?),
+            tables: read_tables(client, row.get(0), tables).await?,
+            labels: read_labels(client, tables).await?,
+            composites: read_composites(client, tables).await?,
+        })
+    }
+
+    /// As they were, or `None` if the publication has no comment of ours.
+    pub(super) async fn stored(client: &Client, options: &WalSourceOptions) -> Result<Option<Self>> {
+        const SQL: &str = "select pg_catalog.obj_description(oid, 'pg_publication') from pg_catalog.pg_publication \
+             where pubname = $1";
+        let rows = query(client, SQL, &[&options.publication]).await?;
+        let comment: Option<String> = rows.first().and_then(|row| row.get(0));
+        let stored = comment.as_deref().and_then(|comment| comment.strip_prefix(MARK));
+        Ok(stored.and_then(|json| serde_json::from_str(json).ok()))
+    }
+
+    /// Keeps them.
+    pub(super) async fn store(&self, client: &Client, options: &WalSourceOptions) -> Result<()> {
+        client.batch_execute(&self.comment(options)?).await.map_err(|error| {
+            let doing = format!("Keeping the tables' definitions with publication {}", options.publication);
+            statement_error(&Scope::Session, doing, &error).with_hint(format!(
+                "The publication must be the role's own: ALTER PUBLICATION {} OWNER TO {}",
+                ident(&options.publication),
+                ident(&options.connect.user)
+            ))
+        })
+    }
+
+    /// Partitions that are there when the pipeline begins are loaded with their root.
+    pub(super) fn at_the_beginning(mut self) -> Self {
+        for leaf in self.tables.values_mut().flat_map(|table| table.leaves.values_mut()) {
+            leaf.joined = None;
+        }
+        self
+    }
+
+    /// The statement that keeps them.
+    fn comment(&self, options: &WalSourceOptions) -> Result<String> {
+        let json = serde_json::to_string(self)
+            .map_err(|error| Error::internal(format!("Definitions that are not JSON: {error}")))?;
+        let text = literal(&format!("{MARK}{json}"));
+        Ok(format!("comment on publication {} is {text}", ident(&options.publication)))
+    }
+
+    /// The statement that marks a publication as made by freshet, in the transaction that makes it.
+    pub(super) fn mark(options: &WalSourceOptions) -> Result<String> {
+        Self { made: true, ..Self::default() }.comment(options)
+    }
+
+    /// Whether freshet made the publication.
+    pub(super) fn is_made(&self) -> bool {
+        self.made
+    }
+
+    /// Numbers of the tables.
+    pub(super) fn tables(&self) -> Vec<u32> {
+        self.tables.keys().copied().collect()
+    }
+
+    /// Whether a table of this number was there.
+    pub(super) fn holds(&self, oid: u32) -> bool {
+        self.tables.contains_key(&oid)
+    }
+
+    /// What is kept after a look that found nothing to stop at. Columns that were dropped stay known, since one of the
+    /// same name may come.
+    pub(super) fn merged(&self, now: &Self) -> Self {
+        let mut kept = self.clone();
+        for (oid, table) in &mut kept.tables {
+            let Some(now) = now.tables.get(oid) else { continue };
+            table.file = now.file;
+            for column in &mut table.columns {
+                if let Some(now) = now.columns.iter().find(|now| now.0 == column.0) {
+                    column.3 = now.3;
+                }
+            }
+            for (oid, leaf) in &now.leaves {
+                table.leaves.entry(*oid).or_insert_with(|| Leaf { joined: None, ..leaf.clone() });
+            }
+        }
+        for (oid, labels) in &now.labels {
+            kept.labels.entry(*oid).or_default().extend(labels);
+        }
+        kept.composites.extend(&now.composites);
+        kept
+    }
+
+    /// Stops by name at a difference that the stream does not tell. `now` is of all tables [`Moment::AtRest`].
+    pub(super) fn check(&self, now: &Self, moment: Moment, options: &WalSourceOptions) -> Result<()> {
+        if self.publication != now.publication {
+            return Err(Error::resync(format!(
+                "Publication {} was altered, or dropped and made again: changes may have been left out",
+                options.publication
+            ))
+            .with_hint(AGAIN));
+        }
+        for (oid, table) in &now.tables {
+            match self.tables.get(oid) {
+                Some(before) => before.check(table, moment)?,
+                None => return Err(table.stop("was made")),
+            }
+        }
+        let is_gone = |(oid, _): &(&u32, &Table)| moment == Moment::AtRest && !now.tables.contains_key(oid);
+        if let Some((_, table)) = self.tables.iter().find(is_gone) {
+            return Err(table.stop("was dropped"));
+        }
+        self.check_types(now)
+    }
+
+    /// Partitions that came since may have brought rows, which the stream does not have. `now` was checked.
+    pub(super) async fn check_new_leaves(&self, now: &Self, client: &Client) -> Result<()> {
+        for (oid, table) in &now.tables {
+            let Some(before) = self.tables.get(oid) else { continue };
+            for (_, leaf) in table.leaves.iter().filter(|(oid, _)| !before.leaves.contains_key(oid)) {
+                if leaf.had_rows(client).await? {
+                    return Err(table.stop(&format!("got partition {} with rows in it", leaf.name)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_types(&self, now: &Self) -> Result<()> {
+        let stop = |what: &str, oid: &u32| {
+            Error::resync(format!(
+                "{what} that columns of the captured tables are made of were changed (type number {oid} of pg_type): rows from before have the old ones"
+            ))
+            .with_hint(AGAIN)
+        };
+        for (oid, labels) in &now.labels {
+            let before = self.labels.get(oid).into_iter().flatten();
+            if before.into_iter().any(|(label, name)| labels.get(label) != Some(name)) {
+                return Err(stop("Labels of an enum", oid));
+            }
+        }
+        let is_other =
+            |(oid, now): &(&u32, &u32)| self.composites.get(oid).is_some_and(|before| before != *now);
+        match now.composites.iter().find(is_other) {
+            Some((oid, _)) => Err(stop("Attributes of a composite type", oid)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Table {
+    fn stop(&self, what: &str) -> Error {
+        let name = TableName::new(self.schema.as_str(), self.name.as_str());
+        let message = format!("Table {name} {what} since the pipeline began");
+        Error::table(name, message).with_hint(AGAIN)
+    }
+
+    fn check(&self, now: &Self, moment: Moment) -> Result<()> {
+        if (&self.schema, &self.name) != (&now.schema, &now.name) {
+            return Err(self.stop(&format!("was renamed to {}.{}", now.schema, now.name)));
+        }
+        if self.members != now.members {
+            return Err(self.stop("was taken out of the publication, or published in another way,"));
+        }
+        let is_rewritten =
+            |(oid, leaf): &(&u32, &Leaf)| now.leaves.get(oid).is_some_and(|now| now.file != leaf.file);
+        let rewritten = self.leaves.iter().find(is_rewritten);
+        for column in &now.columns {
+            self.check_column(column, moment, self.file != now.file || rewritten.is_some())?;
+        }
+        let gone = self.leaves.iter().find(|(oid, _)| !now.leaves.contains_key(oid));
+        match (moment, gone, rewritten) {
+            (Moment::AtRest, Some((_, leaf)), _) => Err(self
+                .stop(&format!("lost partition {}, and the rows in it, without deleting them", leaf.name))),
+            // The stream tells of a TRUNCATE of the root alone, and a rewrite looks the same.
+            (Moment::AtRest, None, Some((_, leaf))) => Err(self.stop(&format!(
+                "was emptied or rewritten, or its partition {} was (TRUNCATE, VACUUM FULL, CLUSTER),",
+                leaf.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_column(&self, now: &Column, moment: Moment, has_other_file: bool) -> Result<()> {
+        let Column(number, name, data_type, altered) = *now;
+        if self.columns.iter().any(|before| before.1 == name && before.0 != number) {
+            return Err(self.stop("was changed so that a column's name stands for another column"));
+        }
+        let Some(before) = self.columns.iter().find(|before| before.0 == number) else { return Ok(()) };
+        let is_same = before.1 == name && before.2 == data_type;
+        if is_same && before.3 != altered && has_other_file {
+            return Err(self.stop("was altered and its rows were written anew"));
+        }
+        if !is_same && moment == Moment::AtRest {
+            return Err(self.stop("was changed: a column was renamed or has another type"));
+        }
+        Ok(())
+    }
+}
+
+impl Leaf {
+    /// Whether it has rows from before it was part of its root. A transaction that wrote later and began earlier counts
+    /// as well; rows of a savepoint of the very transaction that made it part do not.
+    async fn had_rows(&self, client: &Client) -> Result<bool> {
+        let Some(joined) = self.joined.as_ref().filter(|joined| !joined.born) else { return Ok(false) };
+        let sql = format!(
+            "select exists (select from only {} r where pg_catalog.age(r.xmin) > pg_catalog.age($1::text::xid) \
+               or r.xmin = $1::text::xid and r.cmin::text::int8 < $2)",
+            self.name
+        );
+        let rows = query(client, &sql, &[&joined.transaction, &joined.command]).await.map_err(|error| {
+            error.with_hint(format!(
+                "The role needs SELECT on partition {}, to see that it came empty",
+                self.name
+            ))
+        })?;
+        Ok(rows[0].get(0))
+    }
+}
+
+pub(super) fn gone(options: &WalSourceOptions) -> Error {
+    Error::resync(format!("Publication {} is gone", options.publication))
+        .with_hint("Changes may have been missed since it was dropped: reset the pipeline and load again")
+}
+
+async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Result<BTreeMap<u32, Table>> {
+    const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, \
+           array(select r.oid from pg_catalog.pg_publication_rel r where r.prpubid = $2 and r.prrelid = c.oid \
+             union all select s.oid from pg_catalog.pg_publication_namespace s \
+               where s.pnpubid = $2 and s.pnnspid = c.relnamespace order by 1), \
+           c.relfilenode::oid, \
+           a.numbers, a.names, a.types, a.modifiers, a.altered \
+         from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         cross join lateral (select pg_catalog.array_agg(attnum order by attnum) as numbers, \
+             pg_catalog.array_agg(attname::text order by attnum) as names, \
+             pg_catalog.array_agg(atttypid order by attnum) as types, \
+             pg_catalog.array_agg(atttypmod order by attnum) as modifiers, \
+             pg_catalog.array_agg(xmin::text order by attnum) as altered from pg_catalog.pg_attribute \
+           where attrelid = c.oid and attnum > 0 and not attisdropped and attgenerated = '') a \
+         where c.oid = any($1)";
+    let mut leaves = read_leaves(client, tables).await?;
+    let rows = query(client, SQL, &[&tables, &publication]).await?;
+    rows.iter()
+        .map(|row| Ok((row.get(0), table(row, leaves.remove(&row.get(0)).unwrap_or_default())?)))
+        .collect()
+}
+
+/// A table that is created as a partition is made part of its root two commands after its first columns are, as seen on
+/// PostgreSQL 15, 17 and 18; ALTER TABLE ... ATTACH PARTITION comes five later at the least.
+async fn read_leaves(client: &Client, roots: &[u32]) -> Result<BTreeMap<u32, BTreeMap<u32, Leaf>>> {
+    const SQL: &str = "with recursive edge as ( \
+           select i.inhparent as parent, i.inhrelid as oid, pg_catalog.age(i.xmin) as age, i.xmin::text as xid, \
+             i.cmin::text::int8 as command, exists (select from pg_catalog.pg_attribute a where a.attrelid = i.inhrelid \
+               and a.attnum = -1 and a.xmin = i.xmin and i.cmin::text::int8 - a.cmin::text::int8 between 0 and 2) as born \
+           from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition), \
+         tree(root, oid, age, xid, command, born) as ( \
+           select parent, oid, age, xid, command, born from edge where parent = any($1) \
+           union all select t.root, e.oid, least(t.age, e.age), case when e.age <= t.age then e.xid else t.xid end, \
+             case when e.age < t.age then e.command when e.age > t.age then t.command \
+               else greatest(t.command, e.command) end, e.born and (t.born or t.age > e.age) \
+           from tree t join edge e on e.parent = t.oid) \
+         select t.root, t.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
+           c.relfilenode::oid, t.born, t.xid, t.command \
+         from tree t join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace";
+    let mut leaves: BTreeMap<u32, BTreeMap<u32, Leaf>> = BTreeMap::new();
+    for row in query(client, SQL, &[&roots]).await? {
+        let joined = Joined { born: row.get(4), transaction: row.get(5), command: row.get(6) };
+        let leaf = Leaf { name: row.get(2), file: row.get(3), joined: Some(joined) };
+        leaves.entry(row.get(0)).or_default().insert(row.get(1), leaf);
+    }
+    Ok(leaves)
+}
+
+fn table(row: &Row, leaves: BTreeMap<u32, Leaf>) -> Result<Table> {
+    let numbers: Vec<i16> = row.get::<_, Option<_>>(5).unwrap_or_default();
+    let (names, altered): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(6), row.get(9));
+    let (types, modifiers): (Option<Vec<u32>>, Option<Vec<i32>>) = (row.get(7), row.get(8));
+    let (names, altered) = (names.unwrap_or_default(), altered.unwrap_or_default());
+    let (types, modifiers) = (types.unwrap_or_default(), modifiers.unwrap_or_default());
+    let column = |(at, number): (usize, &i16)| {
+        let data_type = hash(&format!("{} {}", types[at], modifiers[at]));
+        Ok(Column(*number, hash(&names[at]), data_type, transaction(&altered[at])?))
+    };
+    Ok(Table {
+        schema: row.get(1),
+        name: row.get(2),
+        members: row.get(3),
+        file: row.get(4),
+        columns: numbers.iter().enumerate().map(column).collect::<Result<_>>()?,
+        leaves,
+    })
+}
+
+/// Every type that columns are made of: of domains, arrays, ranges and composite types also what those are made of.
+const TYPES: &str = "with recursive types(oid) as ( \
+     select atttypid from pg_catalog.pg_attribute where attrelid = any($1) and attnum > 0 and not attisdropped \
+     union select part.oid from types join pg_catalog.pg_type t on t.oid = types.oid cross join lateral ( \
+       select t.typbasetype as oid union all select t.typelem \
+       union all select a.atttypid from pg_catalog.pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid \
+         and a.attnum > 0 and not a.attisdropped \
+       union all select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)) part \
+     where part.oid <> 0)";
+
+async fn read_labels(client: &Client, tables: &[u32]) -> Result<BTreeMap<u32, BTreeMap<u32, u32>>> {
+    let sql = format!(
+        "{TYPES} select enumtypid, oid, enumlabel::text from pg_catalog.pg_enum \
+         where enumtypid in (select oid from types)"
+    );
+    let mut labels: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();
+    for row in query(client, &sql, &[&tables]).await? {
+        labels.entry(row.get(0)).or_default().insert(row.get(1), hash(row.get(2)));
+    }
+    Ok(labels)
+}
+
+async fn read_composites(client: &Client, tables: &[u32]) -> Result<BTreeMap<u32, u32>> {
+    let sql = format!(
+        "{TYPES} select t.oid, pg_catalog.string_agg(a.attnum || ' ' || a.atttypid || ' ' || a.atttypmod, ',' \
+           order by a.attnum) from pg_catalog.pg_type t join pg_catalog.pg_attribute a on a.attrelid = t.typrelid \
+         where t.oid in (select oid from types) and t.typtype = 'c' and a.attnum > 0 and not a.attisdropped group by t.oid"
+    );
+    let rows = query(client, &sql, &[&tables]).await?;
+    Ok(rows.iter().map(|row| (row.get(0), hash(row.get(1)))).collect())
+}
+
+fn number(row: &Row, at: usize) -> Result<u32> {
+    transaction(row.get(at))
+}
+
+fn transaction(text: &str) -> Result<u32> {
+    text.parse()
+        .map_err(|_| Error::corrupt("A transaction number of PostgreSQL's catalogue is not understood"))
+}
+
+/// Enough to tell a change by.
+fn hash(text: &str) -> u32 {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().take(4).fold(0, |hash, byte| hash << 8 | u32::from(*byte))
+}

@@ -1,0 +1,341 @@
+//! What the stream does not tell of a table, and what is no reason to stop.
+//!
+//! A list: what is done to a source that was begun, and the words of the error, of none if it goes on. Done once before
+//! the session is opened, and once while it is.
+
+use crate::harness::{Database, Reading, shared, start, start_with};
+use freshet_core::source::Source;
+use freshet_core::{Error, Position};
+use freshet_testkit::servers::{Postgres, PostgresOptions};
+
+const TABLES: &str = "create type mood as enum ('sad', 'ok'); create type pair as (a int, b text); \
+    create table t (id int primary key, v text, w text, m mood, p pair); create table u (id int primary key, v text); \
+    insert into t values (1, 'a', 'b', 'ok', '(1,x)'), (2, 'c', 'd', 'sad', '(2,y)'); insert into u values (1, 'u')";
+
+/// What was done, and what is said of it: by the next change of table t, and by a look at everything.
+struct Case(&'static str, &'static [&'static str], Option<&'static str>, Option<&'static str>);
+
+const CASES: &[Case] = &[
+    Case(
+        "a column is dropped and another of its name comes",
+        &[
+            "alter table t drop column p, drop column m, drop column w, drop column v, add column v text default 'new', \
+           add column w text, add column m mood, add column p pair",
+        ],
+        Some("public.t was changed so that a column's name stands for another column"),
+        Some("public.t was changed so that a column's name stands for another column"),
+    ),
+    Case(
+        "rows are rewritten under the same type",
+        &["alter table t alter column v type text using upper(v)"],
+        Some("public.t was altered and its rows were written anew"),
+        Some("public.t was altered and its rows were written anew"),
+    ),
+    Case(
+        "names of columns are swapped",
+        &["alter table t rename v to x; alter table t rename w to v; alter table t rename x to w"],
+        Some("a column's name stands for another column"),
+        Some("a column's name stands for another column"),
+    ),
+    Case(
+        "names of tables are swapped",
+        &["begin; alter table t rename to x; alter table u rename to t; alter table x rename to u; commit"],
+        Some("was renamed to"),
+        Some("was renamed to"),
+    ),
+    Case(
+        "a table is away from the publication for a while",
+        &[
+            "alter publication PUBLICATION drop table t",
+            "insert into t values (7)",
+            "alter publication PUBLICATION add table t",
+        ],
+        Some("public.t was taken out of the publication"),
+        Some("public.t was taken out of the publication"),
+    ),
+    Case(
+        "the publication leaves out deletes for a while",
+        &[
+            "alter publication PUBLICATION set (publish = 'insert')",
+            "delete from t where id = 1",
+            "alter publication PUBLICATION set (publish = 'insert, update, delete, truncate')",
+        ],
+        Some("was altered"),
+        Some("was altered"),
+    ),
+    Case(
+        "a label is renamed",
+        &["alter type mood rename value 'sad' to 'blue'"],
+        None,
+        Some("Labels of an enum"),
+    ),
+    Case(
+        "a composite type gets another attribute",
+        &["alter type pair drop attribute b"],
+        None,
+        Some("Attributes of a composite type"),
+    ),
+    Case("a column is renamed", &["alter table t rename w to x"], None, Some("a column was renamed")),
+    Case(
+        "a column has another type",
+        &["alter table t alter v type varchar(90)"],
+        None,
+        Some("or has another type"),
+    ),
+    Case("another table is dropped", &["drop table u"], None, Some("public.u was dropped")),
+    Case("a column is added", &["alter table t add x int default 5"], None, None),
+    Case("a column is dropped", &["alter table t drop w"], None, None),
+    Case("a label is added", &["alter type mood add value 'great'"], None, None),
+    Case("the table is emptied", &["truncate t"], None, None),
+    Case("the table is rewritten as it is", &["vacuum full t"], None, None),
+    Case(
+        "nothing that rows would show",
+        &["alter table t alter v set default 'x'; alter table t alter id set not null; \
+           alter table t alter v set storage external; create index on t (v); analyze t; comment on table t is 'x'; \
+           grant select on t to public; alter table t add check (id > 0); alter table t set (fillfactor = 50)"],
+        None,
+        None,
+    ),
+];
+
+const CHANGE: &str = "insert into t (id, v) values (60, 'after')";
+
+impl Case {
+    fn run(&self, database: &Database<'_>) {
+        for statement in self.1 {
+            database.sql(&statement.replace("PUBLICATION", &format!("freshet_{}", database.name)));
+        }
+        database.sql(CHANGE);
+    }
+
+    async fn notice(&self, server: &Postgres, tables: &str) {
+        self.while_stopped(&Database::on(server, tables)).await;
+        self.while_running(&Database::on(server, tables)).await;
+    }
+
+    async fn while_stopped(&self, database: &Database<'_>) {
+        let start = database.source().begin().await.unwrap();
+        self.run(database);
+        let opened = Reading::open(database.source(), &start).await;
+        self.judge("at the next start", self.3, opened.as_ref().err());
+    }
+
+    /// With the table's next change at the latest, before that is handed out.
+    async fn while_running(&self, database: &Database<'_>) {
+        let mut reading = database.reading().await;
+        database.sql("insert into t (id) values (50)");
+        reading.until(1).await;
+        self.run(database);
+        let error = read_to(&mut reading, "+t 60,").await.err();
+        self.judge("by the stream", self.2, error.as_ref());
+        let looked = database.source().tip().await;
+        self.judge("by a look", self.3, looked.as_ref().err());
+    }
+
+    #[track_caller]
+    fn judge(&self, what: &str, expected: Option<&str>, error: Option<&Error>) {
+        let Case(name, ..) = self;
+        match (expected, error) {
+            (None, None) => {}
+            (Some(words), Some(error)) => {
+                assert!(error.message().contains(words), "{name}, {what}: {error}");
+                assert!(
+                    error.hint().is_some_and(|hint| hint.contains("load again")),
+                    "{name}, {what}: {error}"
+                );
+            }
+            (expected, error) => panic!("{name}, {what}: {error:?}, and {expected:?} was expected"),
+        }
+    }
+}
+
+/// D1, P9: each case, while the pipeline is stopped and while it runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_what_the_stream_does_not_tell_is_noticed() {
+    for case in CASES {
+        case.notice(shared(), TABLES).await;
+    }
+}
+
+async fn read_to(reading: &mut Reading, line: &str) -> Result<(), Error> {
+    while !reading.lines.iter().any(|l| l.starts_with(line)) {
+        reading.read().await?;
+    }
+    Ok(())
+}
+
+const PARTED: &str = "create table t (id int primary key, v text) partition by range (id); \
+    create table t1 partition of t for values from (0) to (100); create table t2 partition of t for values from (100) to (200); \
+    insert into t values (1, 'a'), (150, 'b'); create table other (id int primary key, v text)";
+
+/// What may happen to partitions, and what may not: the stream has their rows only as changes of a table that they are
+/// part of.
+const PARTED_CASES: &[Case] = &[
+    Case("one is created", &["create table t3 partition of t for values from (200) to (300)"], None, None),
+    Case(
+        "one is created and filled at once",
+        &[
+            "begin; create table t3 partition of t for values from (200) to (300); insert into t values (250); commit",
+        ],
+        None,
+        None,
+    ),
+    Case(
+        "an empty table becomes one",
+        &[
+            "begin; create table t3 (like t including all); alter table t attach partition t3 for values from (200) to (300); \
+           insert into t values (250); commit",
+            "insert into t values (251)",
+        ],
+        None,
+        None,
+    ),
+    Case(
+        "one with partitions of its own is created",
+        &[
+            "create table t3 partition of t for values from (200) to (400) partition by range (id)",
+            "create table t31 partition of t3 for values from (200) to (300)",
+            "insert into t values (250)",
+        ],
+        None,
+        None,
+    ),
+    Case(
+        "a table with rows becomes one",
+        &[
+            "create table t3 (like t including all); insert into t3 values (250)",
+            "alter table t attach partition t3 for values from (200) to (300)",
+        ],
+        None,
+        Some("public.t got partition public.t3 with rows in it"),
+    ),
+    Case(
+        "a table with rows of the same transaction becomes one",
+        &["begin; create table t3 (like t including all); insert into t3 values (250); \
+           alter table t attach partition t3 for values from (200) to (300); commit"],
+        None,
+        Some("public.t got partition public.t3 with rows in it"),
+    ),
+    Case(
+        "a partitioned table with rows becomes one",
+        &["begin; create table t3 (like t including all) partition by range (id); \
+           create table t31 partition of t3 for values from (200) to (300); insert into t3 values (250); \
+           alter table t attach partition t3 for values from (200) to (300); commit"],
+        None,
+        Some("public.t got partition public.t31 with rows in it"),
+    ),
+    Case("one is detached", &["alter table t detach partition t2"], None, Some("lost partition public.t2")),
+    Case("one is dropped", &["drop table t2"], None, Some("lost partition public.t2")),
+    Case("one is emptied by itself", &["truncate t2"], None, Some("or its partition public.t2 was")),
+    Case(
+        "all are rewritten",
+        &["alter table t alter v type text using upper(v)"],
+        Some("public.t was altered and its rows were written anew"),
+        Some("public.t was altered and its rows were written anew"),
+    ),
+    Case(
+        "one gets another replica identity",
+        &["alter table t2 replica identity full"],
+        None,
+        Some("Partition public.t2 of table public.t has another replica identity"),
+    ),
+];
+
+/// R23, R24: partitions come and go.
+#[tokio::test(flavor = "multi_thread")]
+async fn r23_partitions_that_come_with_rows_or_go_with_them_are_noticed() {
+    for case in PARTED_CASES {
+        case.notice(shared(), PARTED).await;
+    }
+}
+
+/// R23: the same on the newest server.
+#[tokio::test(flavor = "multi_thread")]
+async fn r23_partitions_are_noticed_on_18() {
+    let server = start_with(PostgresOptions::default().version(18));
+    for case in PARTED_CASES {
+        case.notice(&server, PARTED).await;
+    }
+}
+
+/// P9: a publication that was away is not the one that was there; PostgreSQL 18 goes on without a word where it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_publication_that_was_made_again_is_a_resync() {
+    for version in [15, 17, 18] {
+        let server = match version {
+            15 => start(),
+            other => start_with(PostgresOptions::default().version(other)),
+        };
+        let database = Database::on(&server, TABLES);
+        let name = format!("freshet_{}", database.name);
+        let start = database.source().begin().await.unwrap();
+        let kept = format!(
+            "select obj_description(oid, 'pg_publication') from pg_publication where pubname = '{name}'"
+        );
+        let comment = database.sql(&kept);
+        database.sql(&format!("drop publication {name}; insert into t values (5)"));
+        database.sql(&format!(
+            "create publication {name} for table t, u with (publish_via_partition_root = true)"
+        ));
+        let error = Reading::open(database.source(), &start).await.err().unwrap();
+        assert!(error.message().contains("does not have the comment"), "{error}");
+        database.sql(&format!("comment on publication {name} is '{comment}'"));
+        let error = Reading::open(database.source(), &start).await.err().unwrap();
+        assert!(error.message().contains("dropped and made again"), "{error}");
+    }
+}
+
+/// D1: what is no reason to stop is not one later either, together with something else of its kind.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_looks_in_between_tell_harmless_changes_apart() {
+    let database = Database::new(TABLES);
+    let start = database.source().begin().await.unwrap();
+    for harmless in
+        ["truncate t", "alter table t alter v set default 'x'", "vacuum full t", "alter table t drop w"]
+    {
+        database.sql(harmless);
+        Reading::open(database.source(), &start).await.unwrap_or_else(|error| panic!("{harmless}: {error}"));
+    }
+    database.sql("alter table t add w text");
+    let error = Reading::open(database.source(), &start).await.err().unwrap();
+    assert!(error.message().contains("a column's name stands for another column"), "{error}");
+}
+
+/// A publication of all tables: one that is dropped and made again has lost its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn p9_a_table_that_was_made_again_stops_by_name() {
+    let database = Database::new(TABLES);
+    database.sql(&format!(
+        "create publication freshet_{} for all tables with (publish_via_partition_root = true)",
+        database.name
+    ));
+    let start: Position = database.source().begin().await.unwrap();
+    database.sql("drop table u; create table u (id int primary key, v text); insert into u values (9, 'x')");
+    let error = Reading::open(database.source(), &start).await.err().unwrap();
+    assert!(error.message().contains("Table public.u was dropped"), "{error}");
+}
+
+/// O5: what freshet made it removes, what somebody else made it leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn o5_only_a_publication_of_our_own_is_removed() {
+    for (made, left) in [(true, "0"), (false, "1")] {
+        let database = Database::new(TABLES);
+        if !made {
+            let sql = format!("create publication freshet_{} for table t, u", database.name);
+            database.sql(&format!("{sql} with (publish_via_partition_root = true)"));
+        }
+        database.source().begin().await.unwrap();
+        database.source().begin().await.unwrap();
+        freshet_postgres::forget(&database.options()).await.unwrap();
+        freshet_postgres::forget(&database.options()).await.unwrap();
+        assert_eq!(database.sql("select count(*) from pg_publication"), left, "made by us: {made}");
+        assert_eq!(
+            database.sql("select count(*) from pg_replication_slots where database = current_database()"),
+            "0"
+        );
+        assert_eq!(
+            database.sql("select count(*) from pg_description where classoid = 'pg_publication'::regclass"),
+            "0"
+        );
+    }
+}
