@@ -105,8 +105,7 @@ pub async fn forget_source(config: &Config) -> Result<Option<String>> {
         Some(_) => Ok(None),
         None => {
             let options = assemble::wal_options(config);
-            freshet_postgres::forget(&options).await?;
-            Ok(Some(format!("slot {} and publication {} removed", options.slot, options.publication)))
+            freshet_postgres::forget(&options).await.map(Some)
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `freshet run`: brings a pipeline up, shows it, writes its status, and ends in order.
 
 use crate::args::RunArgs;
-use crate::config::{self, Config, Variables};
+use crate::config::{self, Config, Mode, Variables};
 use crate::exit::{Failure, code_of, kind_word};
 use crate::progress::Display;
 use crate::status_file::{Failed, Header, INTERVAL_MS, State, Writer};
@@ -60,6 +60,11 @@ async fn supervise(args: &RunArgs, config: &Config, display: Display, writer: &W
     write(writer, &header, &status, state, failed);
     if ended.is_ok() {
         tracing::info!(pipeline = %config.name, "Stopped in order");
+        let slot = assemble::flavour(config).is_none().then(|| assemble::wal_options(config).slot);
+        if let (Mode::Load, Some(slot)) = (config.mode, slot) {
+            let hint = "It keeps the source's WAL: run freshet drop unless the pipeline is run again";
+            tracing::warn!(slot, hint, "The replication slot stays");
+        }
     }
     ended
 }

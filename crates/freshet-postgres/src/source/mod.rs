@@ -141,8 +141,8 @@ async fn session(options: &WalSourceOptions, purpose: &str) -> Result<Client> {
 }
 
 /// Removes what a source has made on its server: the slot, which keeps WAL for as long as it is there, and the
-/// publication. What is not there is no error; a slot that is read from right now is.
-pub async fn forget(options: &WalSourceOptions) -> Result<()> {
+/// publication if it made it. What is not there is no error; a slot that is read from right now is. Returns what was done.
+pub async fn forget(options: &WalSourceOptions) -> Result<String> {
     let client = session(options, "forget").await?;
     slot::forget(&client, options).await
 }

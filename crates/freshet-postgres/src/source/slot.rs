@@ -311,23 +311,29 @@ pub(super) async fn other_identities(client: &Client, roots: &[u32]) -> Result<V
     Ok(rows.iter().filter(is_other).map(|row| (name(row, 1), name(row, 4))).collect())
 }
 
-/// Removes slot and publication.
-pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Result<()> {
+/// Removes the slot, and the publication if freshet made it; what was done.
+pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Result<String> {
     if read(client, options).await?.is_some() {
         let sql = "select pg_catalog.pg_drop_replication_slot($1)";
         let doing = format!("Dropping replication slot {}", options.slot);
         let dropped = client.execute(sql, &[&options.slot]).await;
         dropped.map_err(|error| statement_error(&Scope::Session, doing, &error))?;
     }
-    let publication = ident(&options.publication);
-    let (doing, sql) = match Definitions::stored(client, options).await? {
-        Some(stored) if stored.is_made() => ("Dropping", format!("drop publication {publication}")),
+    let (slot, name, publication) = (&options.slot, &options.publication, ident(&options.publication));
+    let (sql, told) = match Definitions::stored(client, options).await? {
+        Some(stored) if stored.is_made() => {
+            (format!("drop publication {publication}"), format!("slot {slot} and publication {name} removed"))
+        }
         // Somebody else's, which goes on as it was.
-        Some(_) => ("Leaving", format!("comment on publication {publication} is null")),
-        None => return Ok(()),
+        Some(_) => (
+            format!("comment on publication {publication} is null"),
+            format!("slot {slot} removed; publication {name} was there before freshet and stays"),
+        ),
+        None => return Ok(format!("slot {slot} removed; there is no publication {name} of freshet's")),
     };
-    let doing = format!("{doing} publication {}", options.publication);
-    client.batch_execute(&sql).await.map_err(|error| statement_error(&Scope::Session, doing, &error))
+    let doing = format!("Leaving publication {name}");
+    client.batch_execute(&sql).await.map_err(|error| statement_error(&Scope::Session, doing, &error))?;
+    Ok(told)
 }
 
 pub(super) async fn query(

@@ -146,11 +146,6 @@ fn source(section: Section<'_>) -> Option<SourceConfig> {
         [("mariadb", SourceKind::Mariadb), ("mysql", SourceKind::Mysql), ("postgres", SourceKind::Postgres)];
     let kind = section.choice("type", &kinds);
     let is_postgres = kind == Some(SourceKind::Postgres);
-    if is_postgres && !section.is_asked_for("postgres-source") {
-        let message = "PostgreSQL as a source is not finished: some changes of definitions, partitions and publications go unnoticed";
-        let hint = "Set FRESHET_UNFINISHED=postgres-source to try it with data that may be lost".to_owned();
-        section.invalid("type", message, Some(hint));
-    }
     let endpoint = endpoint(&section, if is_postgres { 5432 } else { 3306 });
     let server_id = section.parsed("server_id", "a whole number from 1 to 4294967295", |t| {
         t.parse::<u32>().ok().filter(|id| *id > 0)

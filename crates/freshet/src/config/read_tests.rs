@@ -8,7 +8,6 @@ fn variables(name: &str) -> Option<String> {
     match name {
         "SHOP_PASSWORD" => Some("s3cret".to_owned()),
         "PORT" => Some("3307".to_owned()),
-        "FRESHET_UNFINISHED" => Some("postgres-source".to_owned()),
         _ => None,
     }
 }
@@ -287,17 +286,6 @@ fn the_digest_names_what_may_not_change() {
     );
     let moved = with("3306", "3308").replace("10GiB", "1GiB");
     assert_eq!(read(&moved).expect("valid").digest(), digest);
-}
-
-#[test]
-fn what_is_not_finished_is_refused_unless_asked_for() {
-    let yaml =
-        with("type: mariadb, host: 127.0.0.1, port: 3306,", "type: postgres, host: h, database: shop,");
-    let unasked = |name: &str| variables(name).filter(|_| name != "FRESHET_UNFINISHED");
-    let refused =
-        parse(&yaml, Path::new("/etc/freshet"), Variables::From(&unasked)).expect_err("not finished");
-    assert!(refused.problems[0].message.contains("not finished"), "{refused:?}");
-    read(&yaml).expect("asked for");
 }
 
 #[test]

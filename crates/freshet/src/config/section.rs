@@ -275,14 +275,6 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// Whether the environment asks for something that is not finished, in `FRESHET_UNFINISHED`.
-    pub fn is_asked_for(&self, what: &str) -> bool {
-        match self.context.variables {
-            Variables::Unknown => false,
-            Variables::From(variable) => variable("FRESHET_UNFINISHED").is_some_and(|asked| asked == what),
-        }
-    }
-
     /// Notes a problem with a key that is there.
     pub fn invalid(&self, key: &'static str, message: &str, hint: Option<String>) {
         let line = self.find(key).map_or(self.line, |e| e.line);
