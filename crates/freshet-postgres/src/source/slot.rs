@@ -180,10 +180,6 @@ pub(super) async fn check_published(
     selects: &dyn Selects,
 ) -> Result<Definitions> {
     let published = published(client, options).await?.ok_or_else(|| gone(options))?;
-    let wanted = selected_tables(client, selects, &options.schemas_left_out).await?;
-    if let Some((_, table)) = wanted.iter().find(|(_, name)| !published.contains(name)) {
-        return Err(came_later(options, table));
-    }
     let Some(before) = Definitions::stored(client, options).await? else {
         return Err(Error::resync(format!(
             "Publication {} does not have the comment that freshet left on it: it was made anew, or somebody changed it",
@@ -195,7 +191,9 @@ pub(super) async fn check_published(
     before.check(&now, Moment::AtRest, options)?;
     before.check_new_leaves(&now, client).await?;
     refuse_other_identity(client, &before.tables()).await?;
-    if let Some((_, table)) = wanted.iter().find(|(oid, _)| !before.holds(*oid)) {
+    let wanted = selected_tables(client, selects, &options.schemas_left_out).await?;
+    let is_new = |(oid, name): &&(u32, TableName)| !published.contains(name) || !before.holds(*oid);
+    if let Some((_, table)) = wanted.iter().find(is_new) {
         return Err(came_later(options, table));
     }
     let merged = before.merged(&now);
