@@ -116,6 +116,19 @@ async fn d1_a_changed_definition_is_another_schema_at_its_place() {
     assert_eq!(reading.taken(), ["+t 1,a", ";", "+t 2,b,7", ";", "+t 3,9", ";"]);
 }
 
+/// T7: the same inside of one transaction, in its order.
+#[tokio::test(flavor = "multi_thread")]
+async fn t7_a_definition_that_changes_inside_of_a_transaction() {
+    let database = Database::new("create table t (id int primary key, v text)");
+    let mut reading = database.reading().await;
+    database.sql(
+        "begin; insert into t values (1, 'a'); alter table t add w int default 7; insert into t values (2, 'b'); \
+         update t set w = 8 where id = 1; alter table t drop v; insert into t values (3, 9); commit",
+    );
+    reading.until(1).await;
+    assert_eq!(reading.taken(), ["+t 1,a", "+t 2,b,7", "*t 1,~,~ > 1,a,8", "+t 3,9", ";"]);
+}
+
 /// G4, G6: types that are not built in, made by the user.
 #[tokio::test(flavor = "multi_thread")]
 async fn g6_user_types_are_told_by_name() {

@@ -5,9 +5,11 @@
 //! - `licences`: every dependency's licence is one that deny.toml allows.
 //! - `pipelines`: the example pipelines parse.
 //! - `pages`: what the Markdown pages link to and the files they name exist.
+//! - `hazards`: the page of hazards and the tests that carry their IDs agree.
 //!
 //! Each rule is a function from text to findings and has a test with a sample that it must refuse.
 
+mod hazards;
 mod imports;
 mod lexer;
 mod licences;
@@ -57,6 +59,7 @@ pub fn run() -> anyhow::Result<()> {
     findings.extend(sources::check(&files));
     findings.extend(licences::check(&licences::packages_of(&metadata), &deny));
     findings.extend(pages::check(&root)?);
+    findings.extend(hazards::check(&root, &files)?);
     findings.extend(pipelines::check(&root)?);
     for finding in &findings {
         println!("{finding}");
