@@ -3,6 +3,7 @@
 //! Not a connection, and not the configuration's file. No formatting shows a password.
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// A password; `Debug` shows nothing of it, not even its length (O10).
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +25,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
+}
+
+/// Files of a certificate that a client shows to the server, for accounts that are told by one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// PEM file with the certificate, and those between it and its authority.
+    pub cert_file: PathBuf,
+    /// PEM file with its key, not encrypted.
+    pub key_file: PathBuf,
 }
 
 /// How far a connection is protected, in the words of libpq's `sslmode`.

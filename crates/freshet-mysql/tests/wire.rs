@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use freshet_core::{Error, ErrorKind};
 use freshet_mysql::wire::{
-    AtEnd, BinaryCell, ColumnType, ConnectOptions, Connection, Packet, Param, Secret, TlsMode, WireError,
+    AtEnd, BinaryCell, ClientCertificate, ColumnType, ConnectOptions, Connection, Packet, Param, Secret,
+    TlsMode, WireError,
 };
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, TestDir, Tls};
 use tokio::time::timeout;
@@ -171,6 +172,33 @@ async fn tls_modes() {
         ..own
     };
     refused_certificate(Connection::connect(&verified).await);
+}
+
+/// An account that is told by a certificate.
+#[tokio::test]
+async fn a_client_shows_its_certificate() {
+    let server = mariadb();
+    let mut admin = root(server).await;
+    admin.exec("CREATE USER certified REQUIRE SUBJECT '/CN=certified'").await.unwrap();
+    let tls = server.tls().unwrap();
+    let client = tls.client("certified");
+    let verified = ConnectOptions {
+        host: "localhost".to_owned(),
+        tls: TlsMode::VerifyFull,
+        tls_ca_file: Some(tls.ca.clone()),
+        ..options(server, "certified", "")
+    };
+    assert!(matches!(Connection::connect(&verified).await, Err(WireError::Server(_))));
+    let shown = |cert_file, key_file| ConnectOptions {
+        tls_client: Some(ClientCertificate { cert_file, key_file }),
+        ..verified.clone()
+    };
+    assert!(Connection::connect(&shown(client.cert.clone(), client.key.clone())).await.unwrap().is_tls());
+    let missing = Connection::connect(&shown(client.cert, "missing.key".into())).await.err().unwrap();
+    assert!(
+        matches!(&missing, WireError::TlsRoots { .. }) && missing.to_string().contains("missing.key"),
+        "{missing}"
+    );
 }
 
 /// Nothing but a certificate may be the reason, and trying again does not help.

@@ -86,7 +86,7 @@ pub(crate) fn coded_error(scope: &Scope, doing: impl Display, code: &str, messag
 /// The server's words, where they quote no value.
 fn safe_message(code: &str, message: &str) -> String {
     let text = match code {
-        "53100" => "the target's disk is full",
+        "53100" => "the server's disk is full",
         "22001" => "a value is longer than the column",
         "22003" => "a number is out of the column's range",
         "22007" | "22008" => "a date or time is out of range",
@@ -101,15 +101,15 @@ fn safe_message(code: &str, message: &str) -> String {
 
 fn hint(code: &str) -> Option<&'static str> {
     Some(match code {
-        "53100" => "Free space on the target's disk; the pipeline goes on by itself",
+        "53100" => "Free space on the server's disk; the pipeline goes on by itself",
         "53300" => "Raise max_connections, or end other sessions",
         "42501" => "Grant the privilege; freshet check --grants prints what the role needs",
         "26000" => {
             "Connect to the server itself: a pooler in transaction mode cannot be used (pool_mode = session works)"
         }
-        "25006" => "Point the sink at the primary server",
-        "28P01" | "28000" => "Check the sink's user and password, and the server's pg_hba.conf",
-        "3D000" => "Create the database, or correct the sink's database",
+        "25006" => "Point the pipeline at the primary server",
+        "28P01" | "28000" => "Check user and password, and the server's pg_hba.conf",
+        "3D000" => "Create the database, or correct the name of the database",
         _ => return None,
     })
 }

@@ -25,7 +25,8 @@ mod wire;
 
 pub use freshet_core::check::{Finding, Severity};
 pub use options::{
-    ConnectOptions, DatePolicy, NulPolicy, Policies, Secret, SinkOptions, TlsMode, UndecodablePolicy,
+    ClientCertificate, ConnectOptions, DatePolicy, NulPolicy, Policies, Secret, SinkOptions, TlsMode,
+    UndecodablePolicy,
 };
 pub use sink::check::{check, grants, reset};
 pub use sink::{PRIMARY_KEY_AFTER_LOAD, PostgresSink};

@@ -2,7 +2,7 @@
 //!
 //! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`].
 
-pub use freshet_core::connect::{Secret, TlsMode};
+pub use freshet_core::connect::{ClientCertificate, Secret, TlsMode};
 use std::path::PathBuf;
 
 /// Where the server is and who we are there.
@@ -22,6 +22,8 @@ pub struct ConnectOptions {
     pub tls: TlsMode,
     /// PEM file with the certificates of the authorities to trust instead of the system's.
     pub tls_ca_file: Option<PathBuf>,
+    /// What we show to the server. Of no meaning without TLS.
+    pub tls_client: Option<ClientCertificate>,
     /// The longest that name look-up, TCP, TLS and authentication may take together.
     pub connect_timeout_ms: u64,
 }
@@ -37,6 +39,7 @@ impl ConnectOptions {
             password: None,
             tls: TlsMode::Disable,
             tls_ca_file: None,
+            tls_client: None,
             connect_timeout_ms: 10_000,
         }
     }

@@ -1,18 +1,17 @@
 //! TLS for tokio-postgres by rustls: which certificates each [`TlsMode`] accepts, and channel binding.
 //!
 //! `verify-full` is rustls' own verification. `require` still checks that the server owns the key of the
-//! certificate it shows, and with a CA file also the certificate's chain. TLS 1.2 and 1.3, ring, no client
-//! certificates. The channel binding is `tls-server-end-point` (RFC 5929): the certificate hashed with the hash of
+//! certificate it shows, and with a CA file also the certificate's chain. TLS 1.2 and 1.3, ring. The channel binding is `tls-server-end-point` (RFC 5929): the certificate hashed with the hash of
 //! its own signature, SHA-256 where that is MD5 or SHA-1, and none where the signature has no hash (Ed25519).
 
-use crate::options::{ConnectOptions, TlsMode};
+use crate::options::{ClientCertificate, ConnectOptions, TlsMode};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 use std::fmt::Display;
 use std::future::Future;
@@ -38,12 +37,20 @@ impl Tls {
             .with_safe_default_protocol_versions()
             .map_err(|error| error.to_string())?;
         let ca_file = options.tls_ca_file.as_deref();
-        let config = match options.tls {
-            TlsMode::VerifyFull => builder.with_root_certificates(roots(ca_file)?).with_no_client_auth(),
+        let builder = match options.tls {
+            TlsMode::VerifyFull => builder.with_root_certificates(roots(ca_file)?),
             TlsMode::Disable | TlsMode::Require => {
                 let roots = ca_file.map(|path| roots(Some(path))).transpose()?;
                 let verifier = Arc::new(ChainVerifier { provider, roots });
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(verifier)
+            }
+        };
+        let config = match &options.tls_client {
+            None => builder.with_no_client_auth(),
+            Some(client) => {
+                let (chain, key) = own_certificate(client)?;
+                let fail = |error| format!("Cannot use certificate {}: {error}", client.cert_file.display());
+                builder.with_client_auth_cert(chain, key).map_err(fail)?
             }
         };
         Ok(Self { config: Arc::new(config) })
@@ -68,6 +75,16 @@ impl<S> Stream<S> {
         let (_, session) = self.0.get_ref();
         session.peer_certificates().and_then(|chain| chain.first()).and_then(|first| end_point_hash(first))
     }
+}
+
+fn own_certificate(
+    client: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), String> {
+    let (cert, key) = (&client.cert_file, &client.key_file);
+    let fail = |path: &Path, reason: &dyn Display| format!("Cannot read {}: {reason}", path.display());
+    let chain = CertificateDer::pem_file_iter(cert).map_err(|error| fail(cert, &error))?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| fail(cert, &error))?;
+    Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|error| fail(key, &error))?))
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, String> {

@@ -115,6 +115,7 @@ fn mysql_connect(endpoint: &Endpoint) -> wire::ConnectOptions {
         password: endpoint.password.clone(),
         tls: endpoint.tls,
         tls_ca_file: endpoint.tls_ca_file.clone(),
+        tls_client: endpoint.tls_client.clone(),
         ..wire::ConnectOptions::new(&endpoint.host, &endpoint.user)
     }
 }
@@ -144,6 +145,7 @@ fn postgres_connect(endpoint: &Endpoint, database: &str) -> freshet_postgres::Co
         password: endpoint.password.clone(),
         tls: endpoint.tls,
         tls_ca_file: endpoint.tls_ca_file.clone(),
+        tls_client: endpoint.tls_client.clone(),
         ..freshet_postgres::ConnectOptions::new(&endpoint.host, &endpoint.user, database)
     }
 }

@@ -20,9 +20,12 @@ impl From<WireError> for Error {
             WireError::UnknownHost { source, .. } if is_temporary(source) => (ErrorKind::Unavailable, None),
             WireError::UnknownHost { .. } => (ErrorKind::Invalid, Some("Check host in the configuration")),
             WireError::TlsNotOffered => (ErrorKind::Invalid, None),
-            WireError::TlsRoots { .. } => {
-                (ErrorKind::Invalid, Some("Give a PEM file of the authority to trust"))
-            }
+            WireError::TlsRoots { .. } => (
+                ErrorKind::Invalid,
+                Some(
+                    "Give PEM files: tls_ca_file of the authority to trust, tls_cert_file and tls_key_file of our own",
+                ),
+            ),
             WireError::TlsCertificate { .. } => (
                 ErrorKind::Invalid,
                 Some(

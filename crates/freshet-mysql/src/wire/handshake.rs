@@ -69,7 +69,7 @@ pub(crate) async fn log_in(
     if options.tls != TlsMode::Disable {
         flags |= capability::SSL;
         let name = tls::server_name(&options.host)?;
-        let config = tls::client_config(options.tls, options.tls_ca_file.as_deref())?;
+        let config = tls::client_config(options)?;
         channel.send(|out| put_client_head(out, flags)).await?;
         channel = channel.upgrade(config, name, &options.host).await?;
     }

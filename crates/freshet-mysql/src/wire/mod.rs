@@ -29,7 +29,7 @@ pub use binlog::{AtEnd, BinlogPackets, Packet};
 pub use connection::{Connection, DetachedRows, RESULT_BYTES_MAX, RowStream, Statement};
 pub use error::{ServerError, WireError};
 pub use handshake::ServerInfo;
-pub use options::{ConnectOptions, Secret, TlsMode};
+pub use options::{ClientCertificate, ConnectOptions, Secret, TlsMode};
 pub use packet::{PAYLOAD_BYTES_MAX, READ_BUFFER_BYTES};
 pub use response::{ColumnDef, ColumnType};
 pub use rows::{BinaryCell, BinaryCells, BinaryRow, Param, Row, Rows};

@@ -2,7 +2,7 @@
 //!
 //! Not the pipeline's configuration file; the binary turns that into these. A password is held as a [`Secret`].
 
-pub use freshet_core::connect::{Secret, TlsMode};
+pub use freshet_core::connect::{ClientCertificate, Secret, TlsMode};
 use std::path::PathBuf;
 
 /// Everything that [`super::Connection::connect`] needs.
@@ -20,6 +20,8 @@ pub struct ConnectOptions {
     pub tls: TlsMode,
     /// PEM file with the certificates of the authorities to trust instead of the system's.
     pub tls_ca_file: Option<PathBuf>,
+    /// What we show to the server. Of no meaning without TLS.
+    pub tls_client: Option<ClientCertificate>,
     /// Default database, if any.
     pub database: Option<String>,
     /// The longest that name look-up, TCP, TLS and authentication may take together.
@@ -39,6 +41,7 @@ impl ConnectOptions {
             password: None,
             tls: TlsMode::Disable,
             tls_ca_file: None,
+            tls_client: None,
             database: None,
             connect_timeout_ms: 10_000,
             read_timeout_ms: 60_000,

@@ -2,7 +2,7 @@
 //!
 //! `verify-full` is rustls' own verification. `require` still checks that the server owns the key of the
 //! certificate it shows (handshake signatures), and with a CA file also the certificate's chain. TLS 1.2 and
-//! 1.3, ring, no client certificates.
+//! 1.3, ring.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,23 +13,32 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::error::WireError;
-use super::options::TlsMode;
+use super::options::{ClientCertificate, ConnectOptions, TlsMode};
 
 /// The configuration for a mode that uses TLS.
-pub(crate) fn client_config(mode: TlsMode, ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, WireError> {
+pub(crate) fn client_config(options: &ConnectOptions) -> Result<Arc<ClientConfig>, WireError> {
+    let ca_file = options.tls_ca_file.as_deref();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| roots_error(None, &error))?;
-    let config = match mode {
-        TlsMode::VerifyFull => builder.with_root_certificates(roots(ca_file)?).with_no_client_auth(),
+    let builder = match options.tls {
+        TlsMode::VerifyFull => builder.with_root_certificates(roots(ca_file)?),
         TlsMode::Disable | TlsMode::Require => {
             let roots = ca_file.map(|path| roots(Some(path))).transpose()?;
             let verifier = Arc::new(ChainVerifier { provider, roots });
-            builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+            builder.dangerous().with_custom_certificate_verifier(verifier)
+        }
+    };
+    let config = match &options.tls_client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let (chain, key) = own_certificate(client)?;
+            let fail = |error| roots_error(Some(&client.cert_file), &error);
+            builder.with_client_auth_cert(chain, key).map_err(fail)?
         }
     };
     Ok(Arc::new(config))
@@ -41,6 +50,16 @@ pub(crate) fn server_name(host: &str) -> Result<ServerName<'static>, WireError> 
         host: host.to_owned(),
         reason: "this is no host name that a certificate can be for".to_owned(),
     })
+}
+
+fn own_certificate(
+    client: &ClientCertificate,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), WireError> {
+    let (cert, key) = (&client.cert_file, &client.key_file);
+    let fail = |path: &Path, reason: &dyn std::fmt::Display| roots_error(Some(path), reason);
+    let chain = CertificateDer::pem_file_iter(cert).map_err(|error| fail(cert, &error))?;
+    let chain = chain.collect::<Result<Vec<_>, _>>().map_err(|error| fail(cert, &error))?;
+    Ok((chain, PrivateKeyDer::from_pem_file(key).map_err(|error| fail(key, &error))?))
 }
 
 fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, WireError> {

@@ -7,7 +7,7 @@ use freshet_core::sink::{PrepareMode, Sink, TablePlan};
 use freshet_core::table::{ColumnInfo, IndexInfo, IndexPart, TableInfo};
 use freshet_core::window::StepKind;
 use freshet_core::{DataType, ErrorKind, LogId};
-use freshet_postgres::{PostgresSink, Severity, TlsMode, check, grants, reset};
+use freshet_postgres::{ClientCertificate, PostgresSink, Severity, TlsMode, check, grants, reset};
 use freshet_testkit::conformance::sink::{Script, Table, Target, mark};
 use freshet_testkit::servers::{Hold, Postgres, PostgresOptions, Proxy, wait_until};
 use std::sync::Arc;
@@ -192,6 +192,11 @@ async fn wrong_passwords_and_untrusted_certificates_are_named() {
     assert!(untrusted.0 == ErrorKind::Invalid && untrusted.1.contains("certificate"), "{untrusted:?}");
     connect.tls_ca_file = server.tls().map(|tls| tls.ca.clone());
     attempt(&connect).await.unwrap();
+    connect.tls_client =
+        Some(ClientCertificate { cert_file: "missing.pem".into(), key_file: "missing.key".into() });
+    let missing = attempt(&connect).await.unwrap_err();
+    assert!(missing.0 == ErrorKind::Invalid && missing.1.contains("missing.pem"), "{missing:?}");
+    connect.tls_client = None;
     connect.database = "nowhere".into();
     assert_eq!(attempt(&connect).await.unwrap_err().0, ErrorKind::Invalid);
     connect.port = 1;

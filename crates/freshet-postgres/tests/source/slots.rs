@@ -1,10 +1,10 @@
 //! Publication and slot: made, checked, told how far we are, and what happens when others lay hands on them.
 
-use crate::harness::{DEADLINE, Database, Public, Reading, start};
+use crate::harness::{DEADLINE, Database, Public, Reading, start, start_with};
 use freshet_core::ErrorKind;
 use freshet_core::source::Source;
-use freshet_postgres::{WalSource, forget};
-use freshet_testkit::servers::poll_until;
+use freshet_postgres::{ClientCertificate, TlsMode, WalSource, forget};
+use freshet_testkit::servers::{PostgresOptions, poll_until};
 use std::sync::Arc;
 
 fn confirmed(database: &Database<'_>) -> String {
@@ -138,6 +138,30 @@ async fn p9_a_table_that_is_not_published_stops_by_name() {
     database.sql(&format!("drop publication freshet_{}", database.name));
     let error = source.open(&start, &[]).await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Resync, "{error}");
+}
+
+/// A role that is told by its certificate: the replication session and those beside it show one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_may_be_told_by_its_certificate() {
+    let server = start_with(PostgresOptions::default().tls());
+    let database = Database::on(&server, "create table t (id int primary key)");
+    let mut options = database.options();
+    let rules = "local all all trust\nhostssl all all 127.0.0.1/32 cert\nhostssl all all ::1/128 cert\n";
+    std::fs::write(server.data_dir().join("pg_hba.conf"), rules).unwrap();
+    server.sql("select pg_reload_conf()");
+    options.connect.host = "localhost".into();
+    options.connect.tls = TlsMode::VerifyFull;
+    options.connect.tls_ca_file = server.tls().map(|tls| tls.ca.clone());
+    let error = WalSource::new(options.clone(), Arc::new(Public)).begin().await.unwrap_err();
+    assert!(error.message().contains("certificate"), "{error}");
+    let client = server.tls().unwrap().client("postgres");
+    options.connect.tls_client = Some(ClientCertificate { cert_file: client.cert, key_file: client.key });
+    let mut source = WalSource::new(options, Arc::new(Public));
+    let start = source.begin().await.unwrap();
+    let mut reading = Reading::open(source, &start).await.unwrap();
+    database.sql("insert into t values (1)");
+    reading.until(1).await;
+    assert_eq!(reading.taken(), ["+t 1", ";"]);
 }
 
 /// P7, P22: another cluster, and a position or something held beyond the end.

@@ -41,7 +41,7 @@ pub use process::Process;
 pub use proctree::Usage;
 pub use proxy::{Hold, Proxy};
 pub use seed::seed;
-pub use tls::Tls;
+pub use tls::{Tls, TlsClient};
 pub use wait::{poll_until, wait_until, wait_until_async};
 
 use std::fmt::Display;

@@ -14,6 +14,10 @@ CN=freshet test
 basicConstraints=critical,CA:TRUE
 keyUsage=critical,keyCertSign,cRLSign
 subjectKeyIdentifier=hash
+[client]
+basicConstraints=critical,CA:FALSE
+keyUsage=critical,digitalSignature
+extendedKeyUsage=clientAuth
 [server]
 basicConstraints=critical,CA:FALSE
 keyUsage=critical,digitalSignature
@@ -22,6 +26,15 @@ extendedKeyUsage=serverAuth
 
 /// The names a server certificate is made for unless told otherwise.
 pub(super) const LOCAL_NAMES: &str = "DNS:localhost,IP:127.0.0.1";
+
+/// Files of a client's certificate.
+#[derive(Clone, Debug)]
+pub struct TlsClient {
+    /// Its certificate, signed by the server's authority.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
 
 /// Files of a server's TLS set-up.
 #[derive(Clone, Debug)]
@@ -42,6 +55,25 @@ impl Tls {
     #[must_use]
     pub fn generate(dir: &Path, names: &str) -> Self {
         Self::try_generate(dir, names).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Makes a certificate for a client of this common name.
+    ///
+    /// # Panics
+    /// When `openssl` fails.
+    #[must_use]
+    pub fn client(&self, name: &str) -> TlsClient {
+        let dir = self.ca.parent().unwrap_or_else(|| Path::new("."));
+        let openssl = |args: &str| {
+            run(Command::new("openssl").args(args.split(' ')).current_dir(dir))
+                .unwrap_or_else(|error| panic!("{error}"));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -config openssl.cnf";
+        openssl(&format!("req {key} -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+        let sign =
+            "-CA ca.pem -CAkey ca.key -CAcreateserial -days 3650 -extfile openssl.cnf -extensions client";
+        openssl(&format!("x509 -req -in {name}.csr {sign} -out {name}.pem"));
+        TlsClient { cert: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}.key")) }
     }
 
     pub(super) fn try_generate(dir: &Path, names: &str) -> Result<Self> {

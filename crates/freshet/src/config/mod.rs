@@ -11,7 +11,7 @@ mod tree;
 pub mod units;
 
 pub use expand::Variables;
-pub use freshet_core::connect::{Secret, TlsMode};
+pub use freshet_core::connect::{ClientCertificate, Secret, TlsMode};
 pub use problem::Problem;
 pub use read::{Refused, load, log_dir};
 pub use section::io_reason;
@@ -100,6 +100,8 @@ pub struct Endpoint {
     pub tls: TlsMode,
     /// Authorities to trust instead of the system's.
     pub tls_ca_file: Option<PathBuf>,
+    /// What we show to the server.
+    pub tls_client: Option<ClientCertificate>,
 }
 
 /// A source.

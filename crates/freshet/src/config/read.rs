@@ -6,8 +6,8 @@ use super::section::{Context, Section, io_reason};
 use super::tree;
 use super::units::{size_bytes, time_ms};
 use super::{
-    Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies, PostgresSource,
-    Prepare, SinkConfig, SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
+    ClientCertificate, Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies,
+    PostgresSource, Prepare, SinkConfig, SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
 };
 use freshet_mapping::{Pattern, Selection};
 use freshet_pipeline::bounds;
@@ -174,6 +174,25 @@ fn is_slot_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.chars().all(plain)
 }
 
+fn client_certificate(section: &Section<'_>, tls: TlsMode) -> Option<ClientCertificate> {
+    let keys = ["tls_cert_file", "tls_key_file"];
+    let [cert_file, key_file] = keys.map(|key| section.optional_path(key));
+    let given = if cert_file.is_some() { keys[0] } else { keys[1] };
+    match (cert_file, key_file) {
+        (None, None) => None,
+        (Some(_), Some(_)) if tls == TlsMode::Disable => {
+            let hint = "Write tls: verify-full, or remove tls_cert_file and tls_key_file".to_owned();
+            section.invalid(given, "Has no effect with tls: disable", Some(hint));
+            None
+        }
+        (Some(cert_file), Some(key_file)) => Some(ClientCertificate { cert_file, key_file }),
+        _ => {
+            section.invalid(given, "Needs both tls_cert_file and tls_key_file", None);
+            None
+        }
+    }
+}
+
 fn endpoint(section: &Section<'_>, port_default: u16) -> Endpoint {
     let host = section.text("host");
     let port = section.parsed("port", "a port from 1 to 65535", |t| t.parse::<u16>().ok().filter(|p| *p > 0));
@@ -198,7 +217,8 @@ fn endpoint(section: &Section<'_>, port_default: u16) -> Endpoint {
         }
         TlsMode::Disable | TlsMode::Require | TlsMode::VerifyFull => {}
     }
-    Endpoint { host, port: port.unwrap_or(port_default), user, password, tls, tls_ca_file }
+    let tls_client = client_certificate(section, tls);
+    Endpoint { host, port: port.unwrap_or(port_default), user, password, tls, tls_ca_file, tls_client }
 }
 
 fn is_local(host: &str) -> bool {

@@ -68,7 +68,7 @@ fn the_sample_is_read() {
 #[test]
 fn every_key_is_read() {
     let yaml =
-        with("tls: disable }", "tls: verify-full, tls_ca_file: ca.pem, server_id: 17, heartbeat_ms: 2000 }")
+        with("tls: disable }", "tls: verify-full, tls_ca_file: ca.pem, tls_cert_file: own.pem, tls_key_file: /own.key, server_id: 17, heartbeat_ms: 2000 }")
             .replace("port: 3306", "port: \"${PORT}\"")
             .replace("10GiB", "512MiB, retain: 5m, acknowledge: durable")
             .replace(
@@ -83,6 +83,11 @@ fn every_key_is_read() {
     assert_eq!((source.server_id, source.heartbeat_ms, source.endpoint.port), (Some(17), Some(2000), 3307));
     assert_eq!(source.endpoint.tls, TlsMode::VerifyFull);
     assert_eq!(source.endpoint.tls_ca_file.as_deref(), Some(Path::new("/etc/freshet/ca.pem")));
+    let own = source.endpoint.tls_client.as_ref().expect("given");
+    assert_eq!(
+        (own.cert_file.as_path(), own.key_file.as_path()),
+        (Path::new("/etc/freshet/own.pem"), Path::new("/own.key"))
+    );
     assert_eq!((config.log.bytes_max, config.log.retain_ms), (512 << 20, 300_000));
     let sink = &config.sinks[0];
     assert_eq!((sink.prepare, sink.control_schema.as_str()), (Prepare::DropAndCreate, "cdc"));
@@ -181,6 +186,15 @@ fn values_are_checked() {
         &[
             "line 4, source.tls_ca_file: Has no effect with tls: disable [Write tls: verify-full, or remove tls_ca_file]",
         ],
+    );
+    let both = "Write tls: verify-full, or remove tls_cert_file and tls_key_file";
+    check(
+        &with("tls: disable", "tls_cert_file: a.pem, tls_key_file: a.key"),
+        &[&format!("line 4, source.tls_cert_file: Has no effect with tls: disable [{both}]")],
+    );
+    check(
+        &with("tls: disable", "tls: verify-full, tls_key_file: a.key"),
+        &["line 4, source.tls_key_file: Needs both tls_cert_file and tls_key_file"],
     );
     check(
         &with("10GiB", "10GiB, acknowledge: applied"),
