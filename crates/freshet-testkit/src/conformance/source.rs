@@ -10,7 +10,7 @@ use freshet_core::{ErrorKind, Position, SchemaMap, ValueRef};
 use std::time::{Duration, Instant};
 
 /// Far longer than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A transaction of this many changes is handed out in more than one part.
 pub const LARGE_TRANSACTION_ROWS: i64 = 5_000;

@@ -22,7 +22,9 @@ for pid in $(ls "$1/.pids"); do
     children=$(cat /proc/$pid/task/*/children 2>/dev/null)
     kill -KILL $pid $children 2>/dev/null
 done
-for try in 1 2 3 4 5 6 7 8 9 10; do
+tries=0
+while [ $tries -lt 300 ]; do
+    tries=$((tries + 1))
     for disk in "$1"/mnt-*; do [ -d "$disk" ] && umount -l "$disk" 2>/dev/null; done
     rm -rf --one-file-system "$1" 2>/dev/null && exit 0
     sleep 0.2
@@ -87,7 +89,7 @@ impl TestDir {
 impl Drop for TestDir {
     fn drop(&mut self) {
         // Unlinking can race with a process that is still on its way out, as PostgreSQL's orphans are.
-        let removed = super::poll_until(std::time::Duration::from_secs(5), || {
+        let removed = super::poll_until(std::time::Duration::from_secs(60), || {
             matches!(fs::remove_dir_all(&self.path), Ok(())) || !self.path.exists()
         });
         if !removed {

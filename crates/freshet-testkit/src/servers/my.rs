@@ -17,8 +17,8 @@ use super::{
     copy_tree, poll_until, run, tls,
 };
 
-const READY_DEADLINE: Duration = Duration::from_secs(120);
-const STOP_DEADLINE: Duration = Duration::from_secs(120);
+const READY_DEADLINE: Duration = Duration::from_secs(300);
+const STOP_DEADLINE: Duration = Duration::from_secs(300);
 
 /// Which of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,8 +16,8 @@ use super::{
     is_root, poll_until, run, tls,
 };
 
-const READY_DEADLINE: Duration = Duration::from_secs(60);
-const STOP_DEADLINE: Duration = Duration::from_secs(60);
+const READY_DEADLINE: Duration = Duration::from_secs(300);
+const STOP_DEADLINE: Duration = Duration::from_secs(300);
 const VERSIONS: &[u32] = &[18, 17, 16, 15];
 
 /// How to start a server; the default is small and without TLS.

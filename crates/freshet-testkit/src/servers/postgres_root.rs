@@ -42,12 +42,13 @@ fn outside_of_home(root: &Path, package: &str) -> Result<PathBuf> {
     if copy.exists() {
         return Ok(copy);
     }
-    let building = copy.with_extension(format!("building-{}", std::process::id()));
+    // Tests beside each other copy beside each other: the first that is done counts.
+    let building = copy.with_extension(format!("building-{:08x}", rand::random::<u32>()));
     run(Command::new("cp").arg("-a").arg(root).arg(&building))?;
     fs::set_permissions(&building, fs::Permissions::from_mode(0o755))
         .during("Cannot open the copy to all")?;
     match fs::rename(&building, &copy) {
-        // Another process was faster.
+        // Another one was faster.
         Err(_) if copy.exists() => fs::remove_dir_all(&building).during("Cannot remove a copy")?,
         renamed => renamed.during("Cannot keep the copy")?,
     }

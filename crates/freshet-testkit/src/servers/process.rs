@@ -15,7 +15,8 @@ use super::dir::PidFile;
 use super::proctree::{self, Usage};
 use super::{During as _, Result, TestDir, poll_until};
 
-const KILL_DEADLINE: Duration = Duration::from_secs(30);
+/// A process that waits for a slow disk goes only when the disk has answered.
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(300);
 
 /// A running or ended child process.
 #[derive(Debug)]
@@ -96,12 +97,13 @@ impl Process {
         if !self.is_running() {
             return;
         }
-        proctree::signal(self.pid, Signal::STOP); // so that it cannot fork between the look and the blow
+        // So that it cannot fork between the look and the blow.
+        self.stop_one(self.pid);
         let pids = proctree::tree(self.pid);
         for &pid in &pids {
             proctree::signal(pid, Signal::KILL);
         }
-        let gone = poll_until(KILL_DEADLINE, || {
+        let gone = poll_until(SIGNAL_DEADLINE, || {
             !self.is_running() && !pids.iter().any(|&pid| proctree::is_alive(pid))
         });
         assert!(gone, "Process {} or a child of it survived SIGKILL", self.pid);
@@ -117,12 +119,30 @@ impl Process {
         self.signal_if_running(Signal::INT);
     }
 
-    /// SIGSTOP to the whole tree: it keeps its connections and answers nothing.
+    /// SIGSTOP to the whole tree, and waits until all of it has stopped: it keeps its connections and answers nothing.
+    ///
+    /// # Panics
+    /// When a process goes on.
     pub fn pause(&self) {
-        self.signal_if_running(Signal::STOP);
+        if !self.is_running() {
+            return;
+        }
+        self.stop_one(self.pid);
         for pid in proctree::tree(self.pid) {
+            self.stop_one(pid);
+        }
+    }
+
+    /// SIGSTOP to one process of the tree. The signal is only sent when the call returns; on a machine that is busy the
+    /// process goes on for a while.
+    fn stop_one(&self, pid: u32) {
+        if pid == self.pid {
+            self.signal_if_running(Signal::STOP);
+        } else {
             proctree::signal(pid, Signal::STOP);
         }
+        let stopped = poll_until(SIGNAL_DEADLINE, || !self.is_running() || proctree::is_still(pid));
+        assert!(stopped, "Process {pid} goes on after SIGSTOP");
     }
 
     /// SIGCONT to the whole tree.

@@ -38,6 +38,14 @@ pub(super) fn is_alive(pid: u32) -> bool {
     Stat::read(pid).is_some_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
+/// Whether no thread of the process runs any more: all are stopped, or it has ended.
+pub(super) fn is_still(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        Stat::read_file(&thread.path().join("stat")).is_none_or(|stat| "TtZX".contains(stat.state))
+    })
+}
+
 /// Sends a signal; a process that is gone is no error.
 pub(super) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
@@ -66,7 +74,11 @@ struct Stat {
 impl Stat {
     /// The fields after the command name, which may itself hold spaces and parentheses (proc(5)).
     fn read(pid: u32) -> Option<Self> {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        Self::read_file(Path::new(&format!("/proc/{pid}/stat")))
+    }
+
+    fn read_file(path: &Path) -> Option<Self> {
+        let text = std::fs::read_to_string(path).ok()?;
         let fields: Vec<&str> = text[text.rfind(')')? + 1..].split_whitespace().collect();
         let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
         Some(Self {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 fn assert_gone(pid: u32, dir: &Path) {
     wait_until(DEADLINE, "the process to be gone", || !proctree::is_alive(pid));
@@ -164,6 +164,7 @@ fn a_small_data_directory_works_for_each_server() {
 fn a_paused_server_answers_after_it_is_resumed() {
     let server = Postgres::start(PostgresOptions::default());
     server.pause();
+    assert!(proctree::tree(server.pid()).iter().all(|&pid| proctree::is_still(pid)));
     let job = server.spawn_sql("postgres", "select 7");
     assert!(job.process().wait(Duration::from_millis(300)).is_none());
     server.resume();
@@ -223,7 +224,7 @@ fn a_crashed_test_leaves_nothing() {
     child.args(["a_crashed_test_leaves_nothing"]).env(ROLE, &report);
     let log = dir.join("log");
     let child = Process::spawn(&dir, &mut child, std::process::Stdio::null(), &log, &log).unwrap();
-    wait_until(Duration::from_secs(60), "the child's server", || report.exists());
+    wait_until(DEADLINE, "the child's server", || report.exists());
     let text = std::fs::read_to_string(&report).unwrap();
     let (pid, path) = text.split_once('\n').unwrap();
     // Only the child itself is killed, as a crash would; its server is not.
