@@ -79,7 +79,7 @@ pub async fn events(server: &MyServer, start: &FilePos) -> Vec<Vec<u8>> {
     let mut packets = connection.dump_file_pos(90_001, &start.file, pos, AtEnd::Stop).await.unwrap();
     let mut events = Vec::new();
     loop {
-        match tokio::time::timeout(Duration::from_secs(60), packets.next()).await.unwrap().unwrap() {
+        match tokio::time::timeout(Duration::from_secs(300), packets.next()).await.unwrap().unwrap() {
             Packet::Event(event) => events.push(event.to_vec()),
             Packet::End => return events,
         }
@@ -122,12 +122,20 @@ pub async fn capture(
     prefix: &'static str,
     special: SpecialColumns,
 ) -> Result<Batch, DecodeError> {
-    let events = events(server, start).await;
+    // Some time after a file was begun MariaDB writes into it that the one before is checkpointed.
+    let (events, end) = loop {
+        let before = end_of_binlog(server).await;
+        let events = events(server, start).await;
+        let end = end_of_binlog(server).await;
+        if before == end {
+            break (events, end);
+        }
+    };
     let mut decoder = decoder(server, start, prefix, special);
     let mut batch = BatchBuilder::new();
     feed(&mut decoder, &events, &mut batch)?;
     assert!(!decoder.in_transaction());
-    assert_eq!(decoder.binlog_position().file, end_of_binlog(server).await);
+    assert_eq!(decoder.binlog_position().file, end);
     Ok(batch.seal())
 }
 

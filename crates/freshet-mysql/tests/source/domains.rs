@@ -3,10 +3,10 @@
 use freshet_core::position::{BinlogPosition, FilePos};
 use freshet_core::source::Source as _;
 use freshet_core::{ErrorKind, Position};
-use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until};
+use freshet_testkit::servers::{Flavor, MyOptions, MyServer};
 
 use crate::harness::{
-    Capture, DEADLINE, SET_UP, binlog, now, open_error, options, rest_follows_every_place, start,
+    Capture, SET_UP, binlog, now, open_error, options, purge, rest_follows_every_place, start,
 };
 
 /// Two servers with the same tables, which no GTID names.
@@ -36,17 +36,6 @@ fn write_as(server: &MyServer, transactions: &[(u32, u32)]) {
             "set gtid_domain_id = 0, server_id = {writer}, gtid_seq_no = {sequence}; insert into h.t values ({id})"
         ));
     }
-}
-
-/// Leaves nothing but an empty file.
-fn purge(server: &MyServer) {
-    server.sql("flush binary logs");
-    wait_until(DEADLINE, "the file to be purged", || {
-        let files = server.sql("show binary logs");
-        let newest = files.lines().last().and_then(|line| line.split('\t').next()).unwrap().to_owned();
-        server.sql(&format!("purge binary logs to '{newest}'"));
-        server.sql("show binary logs").lines().count() == 1
-    });
 }
 
 fn has_place(position: &Position) -> bool {

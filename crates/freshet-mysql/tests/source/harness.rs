@@ -10,10 +10,10 @@ use freshet_core::{Error, ErrorKind, Position, Result, SchemaMap, TableName, Val
 use freshet_mysql::server::{Flavour, ServerFacts};
 use freshet_mysql::source::{BinlogSource, SourceOptions};
 use freshet_mysql::wire::{ConnectOptions, Connection, Secret};
-use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until_async};
+use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until, wait_until_async};
 
 /// What any test may wait for one thing to happen.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(300);
 
 /// A MariaDB and a MySQL that every test shares; each uses a database of its own and changes no setting.
 pub fn both() -> [&'static MyServer; 2] {
@@ -273,6 +273,38 @@ pub async fn rest_follows_every_place(server: &MyServer, all: &Capture) {
         rest.until(all.txns.len() - read).await;
         assert_eq!(rest.txns, all.txns[*read..], "after {place}");
     }
+}
+
+/// Begins a new binlog file and forgets those before it. A file that a dump still reads, or that MariaDB has not
+/// checkpointed yet, is kept at first.
+pub fn purge(server: &MyServer) {
+    server.sql("flush binary logs");
+    purge_before_the_last(server);
+}
+
+/// Forgets every file but the last, however long they are in use.
+pub fn purge_before_the_last(server: &MyServer) {
+    wait_until(DEADLINE, "the files to be purged", || {
+        let files = server.sql("show binary logs");
+        let newest = files.lines().last().and_then(|line| line.split('\t').next()).unwrap().to_owned();
+        server.sql(&format!("purge binary logs to '{newest}'"));
+        server.sql("show binary logs").lines().count() == 1
+    });
+}
+
+/// Waits until the end of the binlog stays where it is: some time after a file was begun MariaDB writes into it that
+/// the one before is checkpointed.
+pub fn settle(server: &MyServer) {
+    if server.flavor() == Flavor::MySql {
+        return;
+    }
+    wait_until(DEADLINE, "the checkpoint of the binlog", || {
+        let files = server.sql("show binary logs");
+        let newest = files.lines().last().and_then(|line| line.split('\t').next()).unwrap().to_owned();
+        let events = server.sql(&format!("show binlog events in '{newest}'"));
+        let is_it = |event: &str| event.contains("\tBinlog_checkpoint\t") && event.ends_with(&newest);
+        events.lines().any(is_it)
+    });
 }
 
 /// A data directory's copy.

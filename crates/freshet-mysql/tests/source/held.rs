@@ -4,7 +4,7 @@ use freshet_core::position::{BinlogPosition, FilePos, GtidSet};
 use freshet_core::{Error, ErrorKind, Position};
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer};
 
-use crate::harness::{Capture, FLAVORS, SET_UP, assert_error, binlog, copy, now, options, start};
+use crate::harness::{Capture, FLAVORS, SET_UP, assert_error, binlog, copy, now, options, settle, start};
 
 const LOST: &str = "A target holds what the source does not have";
 const OTHERWISE: &str = "of another server or kind";
@@ -45,6 +45,7 @@ async fn p22_what_is_held_within_the_history_is_gone_on_from() {
         server.sql("insert into h.t values (1)");
         let second = now(&server).await;
         server.sql("flush binary logs; insert into h.t values (2)");
+        settle(&server);
         let third = now(&server).await;
         let elsewhere = with_server(&with_file(&third, "x.000077", 99), "elsewhere");
         let held = [&first, &second, &third, &placeless(&third), &elsewhere];

@@ -6,7 +6,7 @@ use freshet_testkit::servers::{Flavor, MyOptions, MyServer, wait_until};
 
 use crate::harness::{
     Capture, DEADLINE, FLAVORS, SET_UP, assert_error, binlog, copy, now, open_error, options,
-    rest_follows_every_place, start,
+    purge_before_the_last, rest_follows_every_place, start,
 };
 
 /// P12, O1: what was purged is never skipped; a place before which nothing that it lacks was purged still works.
@@ -22,12 +22,7 @@ async fn p12_o1_a_purged_binlog_is_a_resync() {
         let mut capture = Capture::opened(options(&server), "h", &early).await;
         capture.until(2).await;
         let late = capture.position.clone();
-        let file = server.sql(match flavor {
-            Flavor::MySql => "show binary log status",
-            Flavor::MariaDb => "show master status",
-        });
-        let file = file.split('\t').next().unwrap().to_owned();
-        server.sql(&format!("purge binary logs to '{file}'"));
+        purge_before_the_last(&server);
         let elsewhere =
             Position::Binlog(BinlogPosition { server: "elsewhere".into(), ..binlog(&early).clone() });
         for place in [&early, &elsewhere] {
@@ -155,11 +150,12 @@ fn replicate(source: &MyServer, replica: &MyServer) {
     replica.sql(&match source.flavor() {
         Flavor::MariaDb => format!(
             "change master to master_host = '127.0.0.1', master_port = {port}, master_user = 'freshet',
-             master_password = 'freshet', master_use_gtid = slave_pos; start replica"
+             master_password = 'freshet', master_use_gtid = slave_pos, master_connect_retry = 1; start replica"
         ),
         Flavor::MySql => format!(
             "change replication source to source_host = '127.0.0.1', source_port = {port}, source_user = 'freshet',
-             source_password = 'freshet', source_auto_position = 1, get_source_public_key = 1; start replica"
+             source_password = 'freshet', source_auto_position = 1, get_source_public_key = 1,
+             source_connect_retry = 1; start replica"
         ),
     });
 }

@@ -147,7 +147,10 @@ async fn p13_gtids_switched_off_between_sessions_stop_by_name() {
     let error = open_error(&server, &ours).await;
     assert_error(&error, &ErrorKind::Resync, &["GTIDs were switched off", "Load again"]);
     // Also when the file of our place is gone, as long as that of the transaction is there.
-    server.sql(&format!("purge binary logs to '{}'", file_after(&binlog(&later).file.file)));
+    wait_until(DEADLINE, "the file to be purged", || {
+        server.sql(&format!("purge binary logs to '{}'", file_after(&binlog(&later).file.file)));
+        !server.sql("show binary logs").contains(&binlog(&later).file.file)
+    });
     let error = open_error(&server, &later).await;
     assert_error(&error, &ErrorKind::Resync, &["GTIDs were switched off", "without one comes after"]);
 }

@@ -172,7 +172,7 @@ async fn streamed(server: &MyServer, start: &Position) -> Images {
     let (mut batch, mut schemas, mut images) = (BatchBuilder::new(), SchemaMap::default(), Images::new());
     let mut place = start.clone();
     while !reached(&place, &tip) {
-        let read = tokio::time::timeout(Duration::from_secs(60), source.read(&mut batch)).await;
+        let read = tokio::time::timeout(Duration::from_secs(300), source.read(&mut batch)).await;
         if let ReadOutcome::Commit { position } = read.unwrap().unwrap() {
             place = position;
         }

@@ -91,12 +91,12 @@ async fn a_long_statement_is_waited_for_within_a_bound() {
         server.sql("create database long_one; create table long_one.t (a int primary key); insert into long_one.t values (1)");
         let long = server.spawn_sql("select sleep(600) from long_one.t for update");
         freshet_testkit::servers::wait_until(
-            std::time::Duration::from_secs(60),
-            "the statement runs",
+            std::time::Duration::from_secs(300),
+            "the statement that holds its table open",
             || {
-                server.sql(
-                    "select count(*) from information_schema.processlist where info like 'select sleep%'",
-                ) == "1"
+                // Shown as running it may not have opened its table yet.
+                server.sql("select count(*) from information_schema.processlist where state = 'User sleep'")
+                    == "1"
             },
         );
         let locked = reader(&server, ViewMethod::Lock).with_lock_total_ms_max(3_000);
