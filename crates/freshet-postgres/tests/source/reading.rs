@@ -1,6 +1,11 @@
 //! What changes look like: keys, whole rows, unchanged TOAST values, partitions, truncates, changed definitions.
 
-use crate::harness::Database;
+use crate::harness::{DEADLINE, Database, Public, Reading};
+use freshet_core::source::Source as _;
+use freshet_postgres::WalSource;
+use freshet_testkit::servers::{Hold, Proxy};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// R1, R2, R3: what each replica identity tells of old rows.
 #[tokio::test(flavor = "multi_thread")]
@@ -141,4 +146,43 @@ async fn g6_user_types_are_told_by_name() {
     database.sql("insert into t values (1, 'ok', '{sad,ok}', '(1,\"x y\")', '[1,5)', '{{1,2},{3,4}}')");
     reading.until(1).await;
     assert_eq!(reading.taken(), ["+t 1,ok,{sad,ok},(1,\"x y\"),[1,5),{{1,2},{3,4}}", ";"]);
+}
+
+/// G6: a look-up takes several questions, and reads are cancelled in between, as the engine does at every durable mark.
+#[tokio::test(flavor = "multi_thread")]
+async fn g6_a_look_up_goes_on_while_reads_are_cancelled() {
+    let database = Database::new(
+        "create domain small as int; create domain smaller as small; create table t (id int primary key, v smaller[])",
+    );
+    let proxy = Proxy::start(database.server.port());
+    let mut options = database.options();
+    options.connect.port = proxy.port();
+    let mut source = WalSource::new(options, Arc::new(Public));
+    let start = source.begin().await.unwrap();
+    let mut reading = Reading::open(source, &start).await.unwrap();
+    database.sql("insert into t values (1, '{2,3}')");
+    proxy.hold("typtypmod", Hold::Answer);
+    // The answer to the first question passes, and a read is cancelled while the second one waits for its own.
+    let (mut held, begun) = (0, Instant::now());
+    while held < 2 && reading.lines.is_empty() {
+        let read = reading.read();
+        tokio::pin!(read);
+        while held < 2 {
+            if let Ok(outcome) = tokio::time::timeout(Duration::from_millis(5), &mut read).await {
+                outcome.unwrap();
+                break;
+            }
+            if proxy.is_holding() {
+                held += 1;
+                if held < 2 {
+                    proxy.release();
+                    proxy.hold("typtypmod", Hold::Answer);
+                }
+            }
+            assert!(begun.elapsed() < DEADLINE, "neither a question nor the row comes");
+        }
+    }
+    proxy.release();
+    reading.until(1).await;
+    assert_eq!(reading.taken(), ["+t 1,{2,3}", ";"]);
 }
