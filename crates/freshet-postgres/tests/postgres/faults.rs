@@ -13,7 +13,7 @@ use freshet_testkit::servers::{Hold, Postgres, PostgresOptions, Proxy, wait_unti
 use std::sync::Arc;
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 async fn streaming(sink: &mut dyn Sink, table: &Table) {
     begin(sink).await;
@@ -74,7 +74,10 @@ async fn t10_a_lost_answer_to_commit_is_learned_at_the_take_over() {
 async fn t11_a_former_owner_that_reconnects_leaves_the_next_one_alone() {
     let server = server();
     let db = Database::new(&server);
-    let (mut old, mut new) = (db.postgres_sink(), db.postgres_sink());
+    let mut options = db.options();
+    // Longer than all of what happens while they wait.
+    options.lock_timeout_ms = 600_000;
+    let (mut old, mut new) = (PostgresSink::new(options.clone()), PostgresSink::new(options));
     old.take_over().await.unwrap();
     let (client, connection) =
         tokio_postgres::connect(&server.conn_string(&db.name), tokio_postgres::NoTls).await.unwrap();
@@ -108,7 +111,7 @@ async fn t12_a_lock_of_a_user_is_waited_for_only_so_long() {
     let server = server();
     let db = Database::new(&server);
     let mut options = db.options();
-    options.lock_timeout_ms = 200;
+    options.lock_timeout_ms = 1_000;
     let mut sink = PostgresSink::new(options);
     let table = keyed();
     streaming(&mut sink, &table).await;

@@ -54,16 +54,20 @@ async fn p3_only_what_is_durable_is_confirmed() {
     let mut source = WalSource::new(options, Arc::new(Public));
     let start = source.begin().await.unwrap();
     let mut reading = Reading::open(source, &start).await.unwrap();
-    let before = confirmed(&database);
     database.sql("insert into t values (1)");
     reading.until(1).await;
     let place = reading.place.clone();
     database.sql("insert into t values (2)");
     reading.until(2).await;
     reading.source.acknowledge(&place).await.unwrap();
-    assert!(poll_until(DEADLINE, || confirmed(&database) != before));
     let freshet_core::Position::Wal(place) = place else { panic!("a place in the WAL") };
     let expect = format!("{:X}/{:X}", place.lsn.0 >> 32, place.lsn.0 & 0xffff_ffff);
+    // The server hears of the start first.
+    let reached = format!(
+        "select confirmed_flush_lsn >= '{expect}' from pg_replication_slots where slot_name = 'freshet_{}'",
+        database.name
+    );
+    assert!(poll_until(DEADLINE, || database.sql(&reached) == "t"));
     assert_eq!(confirmed(&database), expect, "and no more than that");
 }
 

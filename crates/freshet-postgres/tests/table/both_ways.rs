@@ -43,7 +43,7 @@ async fn streamed(source: &mut WalSource, start: &Position, end: &Position) -> R
     let Position::Wal(end) = end else { panic!("a place in the WAL") };
     source.open(start, &[]).await.unwrap();
     loop {
-        let read = tokio::time::timeout(Duration::from_secs(60), source.read(&mut batch)).await;
+        let read = tokio::time::timeout(Duration::from_secs(300), source.read(&mut batch)).await;
         let outcome = read.unwrap().unwrap();
         add(&mut rows, &mut batch);
         if let ReadOutcome::Commit { position: Position::Wal(place) } = outcome

@@ -172,14 +172,14 @@ pub fn words(error: &Error) -> String {
     format!("{:?}: {error} / {}", error.kind(), error.hint().unwrap_or(""))
 }
 
-/// Asks until it is so; what takes a minute never comes.
+/// Asks until it is so; what takes five minutes never comes.
 #[track_caller]
 pub fn until(mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
     let caller = std::panic::Location::caller();
     async move {
         let since = Instant::now();
         while !is_so() {
-            assert!(since.elapsed() < Duration::from_secs(60), "it never came to be: {caller}");
+            assert!(since.elapsed() < Duration::from_secs(300), "it never came to be: {caller}");
             tokio::task::yield_now().await;
         }
     }

@@ -347,14 +347,14 @@ async fn g1_defaults_of_role_and_database_do_not_change_a_cell() {
          alter database {name} set intervalstyle = 'iso_8601'; alter database {name} set extra_float_digits = -5; \
          alter database {name} set bytea_output = 'escape'; alter database {name} set search_path = 'public'; \
          alter database {name} set default_transaction_isolation = 'serializable'; \
-         alter database {name} set statement_timeout = '200ms'; alter database {name} set lc_monetary = 'C.UTF-8'; \
+         alter database {name} set statement_timeout = '500ms'; alter database {name} set lc_monetary = 'C.UTF-8'; \
          alter database {name} set idle_in_transaction_session_timeout = '1ms'"
     ));
     let mut view = database.view(1).await;
     let table = view.tables[0].clone();
     // Somebody holds the table: a statement takes longer than the database allows.
     let holder =
-        server().spawn_sql(name, "set statement_timeout = 0; begin; lock table public.t; select pg_sleep(1)");
+        server().spawn_sql(name, "set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; begin; lock table public.t; select pg_sleep(2)");
     let held = format!(
         "select count(*) from pg_locks l join pg_database d on d.oid = l.database \
          where d.datname = '{name}' and mode = 'AccessExclusiveLock' and granted"
