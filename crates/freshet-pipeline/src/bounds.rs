@@ -18,6 +18,8 @@ pub const RETRY_MS_MIN: u64 = 100;
 pub const RETRY_MS_MAX: u64 = 30_000;
 /// How long a source or target may be away when a pipeline starts.
 pub const STARTUP_RETRY_MS_MAX: u64 = 20_000;
+/// How often a start is tried at least, however long one try takes.
+pub const STARTUP_TRIES_MIN: u32 = 3;
 /// A position-only record is written this often at most (T6).
 pub const POSITION_RECORD_INTERVAL_MS: u64 = 1_000;
 /// The source's tip is asked for this often.

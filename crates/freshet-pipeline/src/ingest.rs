@@ -185,8 +185,11 @@ impl Ingest {
         let tip = tokio::select! {
             biased;
             () = stopped(&mut self.stop) => return Ok(()),
-            tip = self.source.tip() => tip?,
+            tip = self.source.tip() => tip,
         };
+        // From the answer on: a server that takes longer for it than the interval is still read from in between.
+        self.tick.reset();
+        let tip = tip?;
         let source = &self.source;
         self.status.update(|s| {
             s.source_tip = Some(tip.clone());

@@ -13,6 +13,7 @@ use freshet_core::table::{Chunk, ChunkReader, TableReader, View};
 use freshet_core::{Error, Position, Result, TableName};
 use freshet_mapping::Mapping;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -31,6 +32,8 @@ pub struct Loader<'a> {
     pub exact: bool,
     /// Status.
     pub status: &'a Arc<Status>,
+    /// Counts the chunks that came in.
+    pub finished: &'a Arc<AtomicU64>,
     /// Stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -214,6 +217,7 @@ impl Loader<'_> {
                 queue: queue.clone(),
                 high: view.high.clone(),
                 status: self.status.clone(),
+                finished: self.finished.clone(),
             };
             tasks.spawn(worker.run());
         }
@@ -241,6 +245,7 @@ struct Worker {
     queue: Queue,
     high: Position,
     status: Arc<Status>,
+    finished: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -276,6 +281,7 @@ impl Worker {
                 chunk.table
             )));
         }
+        self.finished.fetch_add(1, Ordering::Relaxed);
         self.status.table(&self.sink, &chunk.table, |t| t.chunks_done += 1);
         Ok(())
     }

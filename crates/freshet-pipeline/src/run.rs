@@ -1,7 +1,9 @@
 //! Brings a pipeline up from whatever state it is in, and supervises its tasks.
 
 use crate::apply::{Applier, Ended};
-use crate::bounds::{CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, TIP_INTERVAL_MS, TRIM_INTERVAL_MS};
+use crate::bounds::{
+    CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, STARTUP_TRIES_MIN, TIP_INTERVAL_MS, TRIM_INTERVAL_MS,
+};
 use crate::holdings::Holdings;
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
@@ -16,6 +18,7 @@ use freshet_core::table::{TableReader, View};
 use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result};
 use freshet_mapping::{Mapping, Selection};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
@@ -171,17 +174,20 @@ async fn run_inner(
 /// How long a start waits for what is unavailable: not long, since a wrong address should be heard of soon.
 struct Patience {
     begun: Instant,
+    tries: u32,
     backoff: Backoff,
 }
 
 impl Patience {
     fn new() -> Self {
-        Self { begun: Instant::now(), backoff: Backoff::default() }
+        Self { begun: Instant::now(), tries: 0, backoff: Backoff::default() }
     }
 
     /// Pauses after `error`; `false` on a stop, the error itself if trying again is of no use any more.
     async fn pause(&mut self, error: Error, stop: &mut watch::Receiver<bool>) -> Result<bool> {
-        if !error.is_retryable() || self.begun.elapsed() >= Duration::from_millis(STARTUP_RETRY_MS_MAX) {
+        self.tries += 1;
+        let is_late = self.begun.elapsed() >= Duration::from_millis(STARTUP_RETRY_MS_MAX);
+        if !error.is_retryable() || (is_late && self.tries >= STARTUP_TRIES_MIN) {
             return Err(error);
         }
         tracing::warn!(error = %error, "Not available yet, trying again");
@@ -458,6 +464,8 @@ struct SinkTask {
     first_view: Option<View>,
     applied: watch::Sender<Option<Offset>>,
     goal: watch::Sender<Option<Position>>,
+    /// Chunks that this process has loaded.
+    chunks: Arc<AtomicU64>,
     ordered_before: Offset,
     replays: u32,
     stop: watch::Receiver<bool>,
@@ -480,6 +488,7 @@ impl SinkTask {
             first_view,
             applied,
             goal: watch::channel(None).0,
+            chunks: Arc::default(),
             ordered_before: Offset(0),
             replays: 0,
             stop,
@@ -489,7 +498,7 @@ impl SinkTask {
     async fn run(mut self) -> Result<()> {
         let mut backoff = Backoff::default();
         loop {
-            let before = *self.applied.borrow();
+            let (applied, chunks) = self.progress();
             match self.session().await {
                 Ok(()) => return Ok(()),
                 Err(e) if *e.kind() == ErrorKind::Reorder => {
@@ -498,7 +507,8 @@ impl SinkTask {
                 Err(e) if e.is_retryable() => {
                     tracing::warn!(sink = self.name, error = %e, "Unavailable, trying again");
                     self.shared.status.sink(&self.name, |s| s.waiting_for = Some(e.message().to_owned()));
-                    if *self.applied.borrow() > before {
+                    let now = self.progress();
+                    if now.0 > applied || now.1 > chunks {
                         backoff.reset();
                     }
                     if pause_or_stop(backoff.pause(), &mut self.stop).await {
@@ -508,6 +518,11 @@ impl SinkTask {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// What tells a session that worked for a while from one that did not work at all.
+    fn progress(&self) -> (Option<Offset>, u64) {
+        (*self.applied.borrow(), self.chunks.load(Ordering::Relaxed))
     }
 
     /// One session under one take-over.
@@ -577,6 +592,7 @@ impl SinkTask {
             chunk_rows: self.shared.settings.chunk_rows,
             exact: self.shared.exact_views,
             status: &self.shared.status,
+            finished: &self.chunks,
             stop: self.stop.clone(),
         };
         let loaded = loader.run(self.sink.as_mut(), &ownership.tables, view).await?;

@@ -16,6 +16,7 @@ const MAY_SLEEP: &[(&str, &str)] = &[
         "crates/freshet-pipeline/tests/rebuild/servers.rs",
         "virtual time: nobody waits while the clock is paused",
     ),
+    ("crates/freshet-pipeline/tests/patience.rs", "virtual time: nobody waits while the clock is paused"),
     ("crates/freshet-mysql/src/table/view.rs", "the pause between tries for the lock"),
     ("crates/freshet-postgres/src/table/export.rs", "the pace of saying whom a snapshot waits for"),
     ("crates/freshet-postgres/src/wire/stream.rs", "lets the socket fill while the stream is busy"),
