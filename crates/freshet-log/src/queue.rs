@@ -67,8 +67,11 @@ impl Queue {
     }
 
     pub(crate) fn push(&self, command: Command) -> Result<()> {
+        let mut inner = self.inner();
+        // Under the lock: a command that comes after the failure has cleared the queue would never be answered.
         self.check()?;
-        self.inner().commands.push_back(command);
+        inner.commands.push_back(command);
+        drop(inner);
         self.wake.notify_one();
         Ok(())
     }
