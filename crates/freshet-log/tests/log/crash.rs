@@ -247,7 +247,7 @@ async fn readers_beside_a_writer_see_exactly_what_was_committed() {
         append_transaction(writer.as_mut(), sequence).await.expect("appends");
     }
     for reader in readers {
-        tokio::time::timeout(std::time::Duration::from_secs(120), reader)
+        tokio::time::timeout(std::time::Duration::from_secs(600), reader)
             .await
             .expect("in time")
             .expect("follows");

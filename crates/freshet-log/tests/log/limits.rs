@@ -10,14 +10,18 @@ use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Appends if that is possible at once; nothing is queued, so `false` means that the log is full.
+/// Appends if that is possible at once; nothing is queued, so `false` means that the log is full. The runtime's own wish
+/// to let others have a turn does not count.
 async fn append_at_once(writer: &mut dyn LogWriter, sequence: u64, bytes: usize) -> bool {
     let append = Append { batch: batch(sequence, 1, bytes), position: Some(position(sequence)) };
-    let appended = tokio::select! {
-        biased;
-        appended = writer.append(append) => Some(appended),
-        () = std::future::ready(()) => None,
-    };
+    let appended = tokio::task::unconstrained(async {
+        tokio::select! {
+            biased;
+            appended = writer.append(append) => Some(appended),
+            () = std::future::ready(()) => None,
+        }
+    })
+    .await;
     let Some(appended) = appended else { return false };
     appended.expect("appends");
     durable(writer, sequence).await;
