@@ -7,9 +7,10 @@
 //! without any mutant.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -50,19 +51,25 @@ enum Ended {
 
 /// Runs these mutants, all when none is named, or the few of CI.
 pub fn run(names: &[String], quick: bool) -> anyhow::Result<()> {
-    let mutants = chosen(read_all()?, names, quick)?;
+    let all = read_all()?;
     let copy = Copy::make()?;
+    copy.touch(&all)?;
+    let mutants = chosen(all, names, quick)?;
     let tests: BTreeSet<&[String]> = mutants.iter().map(|mutant| mutant.test.as_slice()).collect();
     for test in tests {
         println!("Without a mutant: cargo test {}", test.join(" "));
         copy.build(test)?;
-        ensure!(copy.test(test)? == Ended::Passed, "The test fails without any mutant: {}", test.join(" "));
+        let ended = copy.test(test, Stdio::inherit)?;
+        ensure!(ended == Ended::Passed, "The test fails without any mutant ({ended:?}): {}", test.join(" "));
     }
     let mut lines = Vec::new();
     let mut missed = Vec::new();
     for mutant in &mutants {
         let began = Instant::now();
-        let ended = copy.with(mutant, || copy.build(&mutant.test).and_then(|()| copy.test(&mutant.test)))?;
+        let ended = copy.with(mutant, || {
+            copy.build(&mutant.test)?;
+            copy.test(&mutant.test, Stdio::null)
+        })?;
         let verdict = match ended {
             Ended::Passed => "NOT NOTICED",
             Ended::Failed => "caught",
@@ -157,6 +164,19 @@ impl Copy {
         Ok(Self { root, target: base.join("target") })
     }
 
+    /// Makes every file that a mutant changes newer than what was built of it: an earlier run may have ended with a
+    /// mutant built, and the copy has the time of the original.
+    fn touch(&self, mutants: &[Mutant]) -> anyhow::Result<()> {
+        let files: BTreeSet<&str> =
+            mutants.iter().flat_map(|mutant| &mutant.edits).map(|edit| edit.file.as_str()).collect();
+        for file in files {
+            let opened = File::options().append(true).open(self.root.join(file));
+            let touched = opened.and_then(|opened| opened.set_modified(SystemTime::now()));
+            touched.with_context(|| format!("Cannot touch {file}"))?;
+        }
+        Ok(())
+    }
+
     /// Applies a mutant, runs `what`, and puts the files back.
     fn with<T>(&self, mutant: &Mutant, what: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
         let mut before: Vec<(PathBuf, String)> = Vec::new();
@@ -194,9 +214,9 @@ impl Copy {
         shell::run(&mut self.cargo(test, false))
     }
 
-    fn test(&self, test: &[String]) -> anyhow::Result<Ended> {
+    fn test(&self, test: &[String], output: fn() -> Stdio) -> anyhow::Result<Ended> {
         let mut command = self.cargo(test, true);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdout(output()).stderr(output());
         let mut child = command.spawn().context("Cannot run cargo")?;
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(TEST_S_MAX) {
@@ -205,10 +225,17 @@ impl Copy {
             }
             std::thread::park_timeout(Duration::from_millis(100));
         }
+        end_children(child.id());
         child.kill()?;
         child.wait()?;
         Ok(Ended::Hung)
     }
+}
+
+/// Ends the processes that `cargo` runs, which would go on without it, beside the next mutant.
+fn end_children(cargo: u32) {
+    let script = "kill -KILL $(cat /proc/$1/task/*/children)";
+    let _ = Command::new("sh").args(["-c", script, "sh", &cargo.to_string()]).status();
 }
 
 fn replaced(text: &str, edit: &Edit) -> anyhow::Result<String> {
