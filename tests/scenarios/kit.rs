@@ -15,7 +15,7 @@ use freshet_testkit::servers::{
 };
 
 /// How long anything may take that is expected to happen.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
 
 /// What stands in every source password of the kit, so that a test can look for it where it must not be.
 pub(crate) const PASSWORD: &str = "freshet";

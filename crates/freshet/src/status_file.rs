@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 pub const VERSION: u32 = 1;
 /// How often it is written.
 pub const INTERVAL_MS: u64 = 1_000;
-/// How long a starting process waits for the lock: `freshet status` holds it for a moment.
-const LOCK_WAIT_MS_MAX: u64 = 1_000;
+/// How long a starting process waits for the lock: `freshet status` holds it for a moment, which is long on a machine
+/// that is busy.
+const LOCK_WAIT_MS_MAX: u64 = 5_000;
 /// Pause between two tries of it.
 const LOCK_RETRY_MS: u64 = 20;
 

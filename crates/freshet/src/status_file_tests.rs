@@ -11,7 +11,10 @@ impl Dir {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("freshet-status-{}-{number}", std::process::id())))
+        let dir = std::env::temp_dir().join(format!("freshet-status-{}-{number}", std::process::id()));
+        // A process of that number may have been killed here once.
+        std::fs::remove_dir_all(&dir).ok();
+        Self(dir)
     }
 }
 

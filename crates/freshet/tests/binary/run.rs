@@ -7,7 +7,7 @@ use std::fs::File;
 use std::process::Command;
 use std::time::Duration;
 
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 const UNREACHABLE: &str = "name: shop\nmode: load-and-stream\n\
     source: { type: mariadb, host: 127.0.0.1, port: 1, user: u, password: hunter2 }\n\
@@ -69,6 +69,8 @@ fn o10_log_lines_are_json_without_secrets() {
 fn a_second_process_on_the_same_directory_is_refused() {
     let dir = Dir::new();
     let running = waiting(&dir, &[]);
+    // It waits for its servers only so long, and holds the directory as long as it is there.
+    running.pause();
     let second = freshet(&["run"]).arg(&dir.0.join("shop.yaml")).run();
     assert_eq!(second.code, 4, "{}", second.stderr);
     assert!(second.stderr.contains("is running the pipeline of log directory"), "{}", second.stderr);
@@ -97,9 +99,17 @@ fn status_does_not_disturb_a_start() {
     let file = dir.file("shop.yaml", &UNREACHABLE.replace("dir: data", "dir: ."));
     let mut command = Command::new(env!("CARGO_BIN_EXE_freshet"));
     let running = Freshet::spawn_command(command.arg("run").arg(&file));
+    let holds =
+        |fd: std::fs::DirEntry| std::fs::read_link(fd.path()).is_ok_and(|file| file.ends_with("status.lock"));
+    let fds = format!("/proc/{}/fd", running.pid());
+    wait_until(DEADLINE, "the start to come to the lock", || {
+        std::fs::read_dir(&fds).is_ok_and(|fds| fds.flatten().any(holds)) || !running.is_running()
+    });
     // The start waits for a while; a look at the status is shorter.
     drop(lock);
-    wait_until(DEADLINE, "a first attempt", || running.stderr().contains("trying again"));
+    wait_until(DEADLINE, "a first attempt", || {
+        running.stderr().contains("trying again") || !running.is_running()
+    });
     running.terminate();
     assert_eq!(running.wait(DEADLINE).code, Some(0));
 }

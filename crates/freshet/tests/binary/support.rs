@@ -14,6 +14,8 @@ impl Dir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("freshet-cli-{}-{number}", std::process::id()));
+        // A process of that number may have been killed here once.
+        std::fs::remove_dir_all(&dir).ok();
         std::fs::create_dir_all(&dir).expect("directory");
         Self(dir)
     }
