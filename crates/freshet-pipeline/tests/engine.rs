@@ -406,6 +406,11 @@ async fn end(running: Running, kill: bool) {
     if kill {
         running.task.abort();
         let _ = running.task.await;
+        // A process that is killed is gone; its tasks are only told to end, and one in the middle of a step goes on for
+        // as long as its thread is kept waiting: by then it would be a process beside the next one.
+        while Arc::strong_count(&running.status) > 1 {
+            tokio::task::yield_now().await;
+        }
     } else {
         running.stop.send_replace(true);
         if let Ok(ended) = running.task.await {
