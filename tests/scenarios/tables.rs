@@ -212,9 +212,10 @@ fn a_table_dropped_in_mid_load_is_named() {
         wait_until(DEADLINE, "the load to be held", || proxy.is_holding() || !run.is_running());
         assert!(proxy.is_holding(), "{}", run.stderr());
         let drop_tables = ["a", "z"].map(|table| {
-            scenario
-                .source
-                .spawn_sql(&format!("set session lock_wait_timeout=60; drop table {}.{table}", scenario.name))
+            scenario.source.spawn_sql(&format!(
+                "set session lock_wait_timeout=600; drop table {}.{table}",
+                scenario.name
+            ))
         });
         let dropped = || scenario.my("show tables").lines().count() < 2;
         wait_until(DEADLINE, "one table to be dropped", || dropped() || !run.is_running());
