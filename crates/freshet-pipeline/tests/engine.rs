@@ -403,18 +403,20 @@ fn inject(target: &MemoryTarget, rng: &mut StdRng) {
 
 /// Ends a run in order or by killing its tasks.
 async fn end(running: Running, kill: bool) {
+    let Running { stop, task, status } = running;
     if kill {
-        running.task.abort();
-        let _ = running.task.await;
-        // A process that is killed is gone; its tasks are only told to end, and one in the middle of a step goes on for
-        // as long as its thread is kept waiting: by then it would be a process beside the next one.
-        while Arc::strong_count(&running.status) > 1 {
-            tokio::task::yield_now().await;
-        }
+        task.abort();
+        let _ = task.await;
     } else {
-        running.stop.send_replace(true);
-        if let Ok(ended) = running.task.await {
+        stop.send_replace(true);
+        if let Ok(ended) = task.await {
             ended.unwrap_or_else(|e| panic!("a run ended with {e} ({:?})", e.kind()));
         }
+    }
+    drop(stop);
+    // A process that has ended is gone; its tasks are only told to end, and one in the middle of a step goes on for as
+    // long as its thread is kept waiting: it would be a process beside the next one by then.
+    while Arc::strong_count(&status) > 1 {
+        tokio::task::yield_now().await;
     }
 }
