@@ -68,6 +68,12 @@ pub trait Source: Send {
     /// The end of the source's log right now, over a connection of its own.
     async fn tip(&mut self) -> Result<Position>;
 
+    /// The pipeline ends in order: what only a look at the source can tell is told now, as an error, instead of at the
+    /// next start.
+    async fn leave(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Bytes of source log between two places, where that can be told.
     fn distance_bytes(&self, from: &Position, to: &Position) -> Option<u64>;
 }

@@ -20,6 +20,8 @@ pub const RETRY_MS_MAX: u64 = 30_000;
 pub const STARTUP_RETRY_MS_MAX: u64 = 20_000;
 /// How often a start is tried at least, however long one try takes.
 pub const STARTUP_TRIES_MIN: u32 = 3;
+/// How long a last look at the source may take when a pipeline ends.
+pub const LEAVE_MS_MAX: u64 = 5_000;
 /// A position-only record is written this often at most (T6).
 pub const POSITION_RECORD_INTERVAL_MS: u64 = 1_000;
 /// The source's tip is asked for this often.

@@ -4,7 +4,7 @@
 //! is the position of the last append that ended at a commit; whatever lies past it is dropped from the batch and
 //! from the log before the source is opened again, so a transaction is never in the log twice or in halves.
 
-use crate::bounds::{POSITION_RECORD_INTERVAL_MS, RETRY_MS_MIN, TIP_INTERVAL_MS};
+use crate::bounds::{LEAVE_MS_MAX, POSITION_RECORD_INTERVAL_MS, RETRY_MS_MIN, TIP_INTERVAL_MS};
 use crate::holdings::Holdings;
 use crate::retry::{Backoff, pause_or_stop, stopped};
 use crate::status::Status;
@@ -93,7 +93,10 @@ impl Ingest {
             };
             match self.step(event).await {
                 Ok(true) => {}
-                Ok(false) => return self.writer.close().await,
+                Ok(false) => {
+                    let left = self.leave().await;
+                    return self.writer.close().await.and(left);
+                }
                 Err(e) if e.is_retryable() => {
                     if !self.reopen(e).await? {
                         return self.writer.close().await;
@@ -101,6 +104,19 @@ impl Ingest {
                 }
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// The source's last look. One that does not answer is left as it is: the next start looks.
+    async fn leave(&mut self) -> Result<()> {
+        let longest = Duration::from_millis(LEAVE_MS_MAX);
+        match tokio::time::timeout(longest, self.source.leave()).await {
+            Ok(Err(e)) if !e.is_retryable() => Err(e),
+            Ok(Err(e)) => {
+                tracing::warn!(error = %e, "The source could not be looked at while ending");
+                Ok(())
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
 

@@ -6,34 +6,21 @@
 use crate::catalog::types::TypeCatalog;
 use crate::decode::{Captured, Decoder, Relation, Step};
 use freshet_core::codec::BatchBuilder;
-use freshet_core::source::Selects;
 use freshet_core::{Column, DataType, EventRef, RowRef, SchemaMap, TableName, TableSchema};
-use std::sync::Arc;
-
-struct All;
-
-impl Selects for All {
-    fn selects(&self, table: &TableName) -> bool {
-        table.table != "other"
-    }
-
-    fn selects_schema(&self, _: &str) -> bool {
-        true
-    }
-}
 
 /// Decodes a session of pgoutput, and reads back what it gave.
 ///
 /// # Panics
 /// Where the decoder wrote what cannot be read back.
 pub fn pgoutput(mut data: &[u8]) {
-    let mut decoder = Decoder::new(Arc::new(All));
+    let mut decoder = Decoder::new();
     let (mut batch, mut schemas) = (BatchBuilder::new(), SchemaMap::default());
     while let Some((length, rest)) = data.split_at_checked(2) {
         let length = usize::from(u16::from_be_bytes([length[0], length[1]])).min(rest.len());
         let (message, rest) = rest.split_at(length);
         data = rest;
         match decoder.feed(message, &mut batch) {
+            Ok(Step::Relation(relation)) if relation.name == "other" => decoder.leave_out(relation.oid),
             Ok(Step::Relation(relation)) => match captured(&relation) {
                 Some(captured) => decoder.define(relation.oid, captured),
                 None => break,

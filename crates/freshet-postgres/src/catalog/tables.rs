@@ -59,9 +59,14 @@ pub(crate) async fn selected_tables(
     client: &Client,
     selection: &dyn Selects,
     schemas_left_out: &[String],
-) -> Result<Vec<(u32, TableName)>> {
+) -> Result<Vec<Selected>> {
     let selected = relations(client, selection, schemas_left_out).await?;
-    Ok(selected.into_iter().map(|relation| (relation.oid, relation.name)).collect())
+    let plain = |relation: Relation| Selected {
+        oid: relation.oid,
+        name: relation.name,
+        is_partitioned: relation.is_partitioned,
+    };
+    Ok(selected.into_iter().map(plain).collect())
 }
 
 /// Rows of one statement.
@@ -72,6 +77,14 @@ pub(crate) async fn query(
 ) -> Result<Vec<Row>> {
     let rows = client.query(sql, parameters).await;
     rows.map_err(|error| statement_error(&Scope::Session, "Reading the source's catalogue", &error))
+}
+
+/// A selected table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Selected {
+    pub(crate) oid: u32,
+    pub(crate) name: TableName,
+    pub(crate) is_partitioned: bool,
 }
 
 struct Relation {

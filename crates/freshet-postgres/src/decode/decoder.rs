@@ -12,8 +12,7 @@ use super::message::{Cell, Malformed, Message, Old, Relation, Tuple, parse};
 use crate::values::text;
 use freshet_core::codec::{BatchBuilder, RowWriter};
 use freshet_core::position::{CommitPlace, Lsn, TxnId};
-use freshet_core::source::Selects;
-use freshet_core::{Error, Result, TableName, TableSchema};
+use freshet_core::{Error, Result, TableSchema};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -34,7 +33,7 @@ pub(crate) enum Step {
     Outside,
     /// A transaction ended at this place.
     Commit(Lsn),
-    /// A captured relation is told, to be given to [`Decoder::define`] or
+    /// A relation is told, to be given to [`Decoder::define`] or
     /// [`Decoder::leave_out`] before the next message.
     Relation(Relation),
 }
@@ -56,15 +55,14 @@ enum Open {
 
 /// Decodes one session.
 pub(crate) struct Decoder {
-    selects: Arc<dyn Selects>,
     relations: HashMap<u32, Known>,
     open: Open,
 }
 
 impl Decoder {
     /// A decoder for a new session.
-    pub(crate) fn new(selects: Arc<dyn Selects>) -> Self {
-        Self { selects, relations: HashMap::new(), open: Open::No }
+    pub(crate) fn new() -> Self {
+        Self { relations: HashMap::new(), open: Open::No }
     }
 
     /// Whether a transaction is open.
@@ -94,7 +92,11 @@ impl Decoder {
                 self.open = Open::No;
                 return Ok(Step::Commit(end));
             }
-            (Message::Relation(relation), _) => return Ok(self.relation(relation)),
+            (Message::Relation(relation), _) => {
+                // Until it is defined a change of it is an error.
+                self.relations.remove(&relation.oid);
+                return Ok(Step::Relation(relation));
+            }
             (Message::Insert { relation, new }, Open::Begun(_) | Open::Written(_)) => {
                 self.change(relation, batch, |captured, batch| insert(captured, new, batch))?;
             }
@@ -121,17 +123,6 @@ impl Decoder {
             (message, open) => return Err(out_of_order(&message, open)),
         }
         Ok(if self.in_transaction() { Step::InTransaction } else { Step::Outside })
-    }
-
-    fn relation(&mut self, relation: Relation) -> Step {
-        let name = TableName::new(relation.schema.as_str(), relation.name.as_str());
-        if self.selects.selects(&name) {
-            // Until it is defined a change of it is an error.
-            self.relations.remove(&relation.oid);
-            return Step::Relation(relation);
-        }
-        self.relations.insert(relation.oid, Known::NotSelected);
-        if self.in_transaction() { Step::InTransaction } else { Step::Outside }
     }
 
     /// Writes a change of a relation, after the transaction's beginning and the relation's schema if it is the first.

@@ -2,7 +2,7 @@
 //!
 //! Reads only. What making the publication and the slot would be refused with is an error here.
 
-use super::slot::{other_identities, query, without_identity};
+use super::slot::{partitioned, query, without_identity};
 use super::{WalSourceOptions, session};
 use crate::catalog::tables::{read_catalogue, selected_tables};
 use crate::quote::{self, ident};
@@ -32,7 +32,8 @@ async fn look(options: &WalSourceOptions, selects: &dyn Selects, found: &mut Fin
             return Ok(());
         }
     };
-    for table in without_identity(&client, &tables).await? {
+    let selected = selected_tables(&client, selects, &options.schemas_left_out).await?;
+    for table in without_identity(&client, &selected).await? {
         found.add(
             Severity::Error,
             "source.replica-identity",
@@ -44,16 +45,8 @@ async fn look(options: &WalSourceOptions, selects: &dyn Selects, found: &mut Fin
             ),
         );
     }
-    let selected = selected_tables(&client, selects, &options.schemas_left_out).await?;
-    let oids: Vec<u32> = selected.iter().map(|(oid, _)| *oid).collect();
-    for (root, leaf) in other_identities(&client, &oids).await? {
-        found.add(
-            Severity::Error,
-            "source.replica-identity",
-            leaf.to_string(),
-            format!("This partition has another replica identity than its table {root}"),
-            format!("ALTER TABLE {} REPLICA IDENTITY as its table has it", quote::table(&leaf)),
-        );
+    for table in selected.iter().filter(|table| table.is_partitioned && !options.partitioned) {
+        found.add_error("source.tables", &table.name.to_string(), &partitioned(&table.name));
     }
     publication(&client, options, found).await?;
     ownership(&client, options, &tables, found).await

@@ -31,6 +31,8 @@ const AGAIN: &str = "Reset the pipeline and load again";
 pub(super) struct Definitions {
     /// Whether freshet made the publication, and so removes it; somebody else's is only used.
     made: bool,
+    /// The pipeline whose they are.
+    pipeline: String,
     /// Its number, and the transaction that last altered it.
     publication: (u32, u32),
     /// By number.
@@ -45,6 +47,7 @@ pub(super) struct Definitions {
 struct Table {
     schema: String,
     name: String,
+    is_partition: bool,
     /// What makes it part of the publication.
     members: Vec<u32>,
     /// The file of its rows. TRUNCATE and VACUUM FULL make another one, and so does a rewrite.
@@ -99,6 +102,7 @@ impl Definitions {
         let row = rows.first().ok_or_else(|| gone(options))?;
         Ok(Self {
             made,
+            pipeline: options.pipeline.clone(),
             publication: (row.get(0), number(row, 1)?),
             tables: read_tables(client, row.get(0), tables).await?,
             labels: read_labels(client, tables).await?,
@@ -146,7 +150,7 @@ impl Definitions {
 
     /// The statement that marks a publication as made by freshet, in the transaction that makes it.
     pub(super) fn mark(options: &WalSourceOptions) -> Result<String> {
-        Self { made: true, ..Self::default() }.comment(options)
+        Self { made: true, pipeline: options.pipeline.clone(), ..Self::default() }.comment(options)
     }
 
     /// Whether freshet made the publication.
@@ -187,11 +191,33 @@ impl Definitions {
         kept
     }
 
+    /// Two pipelines would overwrite what the other has to compare with.
+    pub(super) fn refuse_another_pipeline(&self, options: &WalSourceOptions) -> Result<()> {
+        if self.pipeline == options.pipeline {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "Publication {} belongs to pipeline {}",
+            options.publication, self.pipeline
+        ))
+        .with_hint("Name another publication, or freshet drop that pipeline first"))
+    }
+
+    /// Whether the stream calls a table of this number by its name.
+    pub(super) fn check_name(&self, oid: u32, name: &TableName) -> Result<()> {
+        match self.tables.get(&oid) {
+            Some(table) if table.schema != name.schema || table.name != name.table => {
+                Err(table.stop(&format!("was called {name}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Stops by name at a difference that the stream does not tell. `now` is of all tables [`Moment::AtRest`].
     pub(super) fn check(&self, now: &Self, moment: Moment, options: &WalSourceOptions) -> Result<()> {
         if self.publication != now.publication {
             return Err(Error::resync(format!(
-                "Publication {} was altered, or dropped and made again: changes may have been left out",
+                "Publication {} was altered (its owner counts), or dropped and made again: changes may have been left out",
                 options.publication
             ))
             .with_hint(AGAIN));
@@ -254,6 +280,9 @@ impl Table {
     fn check(&self, now: &Self, moment: Moment) -> Result<()> {
         if (&self.schema, &self.name) != (&now.schema, &now.name) {
             return Err(self.stop(&format!("was renamed to {}.{}", now.schema, now.name)));
+        }
+        if self.is_partition != now.is_partition {
+            return Err(self.stop("became a partition, or ceased to be one,"));
         }
         if self.members != now.members {
             return Err(self.stop("was taken out of the publication, or published in another way,"));
@@ -322,10 +351,9 @@ pub(super) fn gone(options: &WalSourceOptions) -> Error {
 async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Result<BTreeMap<u32, Table>> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, \
            array(select r.oid from pg_catalog.pg_publication_rel r where r.prpubid = $2 and r.prrelid = c.oid \
-             union all select s.oid from pg_catalog.pg_publication_namespace s \
-               where s.pnpubid = $2 and s.pnnspid = c.relnamespace order by 1), \
+             order by 1), \
            c.relfilenode::oid, \
-           a.numbers, a.names, a.types, a.modifiers, a.altered \
+           a.numbers, a.names, a.types, a.modifiers, a.altered, c.relispartition, c.relkind = 'p' \
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          cross join lateral (select pg_catalog.array_agg(attnum order by attnum) as numbers, \
              pg_catalog.array_agg(attname::text order by attnum) as names, \
@@ -334,8 +362,9 @@ async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Resul
              pg_catalog.array_agg(xmin::text order by attnum) as altered from pg_catalog.pg_attribute \
            where attrelid = c.oid and attnum > 0 and not attisdropped and attgenerated = '') a \
          where c.oid = any($1)";
-    let mut leaves = read_leaves(client, tables).await?;
     let rows = query(client, SQL, &[&tables, &publication]).await?;
+    let roots: Vec<u32> = rows.iter().filter(|row| row.get(11)).map(|row| row.get(0)).collect();
+    let mut leaves = if roots.is_empty() { BTreeMap::new() } else { read_leaves(client, &roots).await? };
     rows.iter()
         .map(|row| Ok((row.get(0), table(row, leaves.remove(&row.get(0)).unwrap_or_default())?)))
         .collect()
@@ -344,23 +373,25 @@ async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Resul
 /// A table that is created as a partition is made part of its root two commands after its first columns are, as seen on
 /// PostgreSQL 15, 17 and 18; ALTER TABLE ... ATTACH PARTITION comes five later at the least.
 async fn read_leaves(client: &Client, roots: &[u32]) -> Result<BTreeMap<u32, BTreeMap<u32, Leaf>>> {
-    const SQL: &str = "with recursive edge as ( \
-           select i.inhparent as parent, i.inhrelid as oid, pg_catalog.age(i.xmin) as age, i.xmin::text as xid, \
-             i.cmin::text::int8 as command, exists (select from pg_catalog.pg_attribute a where a.attrelid = i.inhrelid \
-               and a.attnum = -1 and a.xmin = i.xmin and i.cmin::text::int8 - a.cmin::text::int8 between 0 and 2) as born \
-           from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relispartition), \
-         tree(root, oid, age, xid, command, born) as ( \
-           select parent, oid, age, xid, command, born from edge where parent = any($1) \
-           union all select t.root, e.oid, least(t.age, e.age), case when e.age <= t.age then e.xid else t.xid end, \
-             case when e.age < t.age then e.command when e.age > t.age then t.command \
-               else greatest(t.command, e.command) end, e.born and (t.born or t.age > e.age) \
-           from tree t join edge e on e.parent = t.oid) \
+    const BORN: &str = "exists (select from pg_catalog.pg_attribute a where a.attrelid = i.inhrelid and a.attnum = -1 \
+         and a.xmin = i.xmin and i.cmin::text::int8 - a.cmin::text::int8 between 0 and 2)";
+    let sql = format!(
+        "with recursive tree(root, oid, age, xid, command, born) as ( \
+           select i.inhparent, i.inhrelid, pg_catalog.age(i.xmin), i.xmin::text, i.cmin::text::int8, {BORN} \
+             from pg_catalog.pg_inherits i where i.inhparent = any($1) and not i.inhdetachpending \
+           union all select t.root, i.inhrelid, least(t.age, pg_catalog.age(i.xmin)), \
+             case when pg_catalog.age(i.xmin) <= t.age then i.xmin::text else t.xid end, \
+             case when pg_catalog.age(i.xmin) < t.age then i.cmin::text::int8 \
+               when pg_catalog.age(i.xmin) > t.age then t.command else greatest(t.command, i.cmin::text::int8) end, \
+             {BORN} and (t.born or t.age > pg_catalog.age(i.xmin)) \
+           from tree t join pg_catalog.pg_inherits i on i.inhparent = t.oid and not i.inhdetachpending) \
          select t.root, t.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
            c.relfilenode::oid, t.born, t.xid, t.command \
-         from tree t join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' \
-         join pg_catalog.pg_namespace n on n.oid = c.relnamespace";
+         from tree t join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' and c.relispartition \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    );
     let mut leaves: BTreeMap<u32, BTreeMap<u32, Leaf>> = BTreeMap::new();
-    for row in query(client, SQL, &[&roots]).await? {
+    for row in query(client, &sql, &[&roots]).await? {
         let joined = Joined { born: row.get(4), transaction: row.get(5), command: row.get(6) };
         let leaf = Leaf { name: row.get(2), file: row.get(3), joined: Some(joined) };
         leaves.entry(row.get(0)).or_default().insert(row.get(1), leaf);
@@ -381,6 +412,7 @@ fn table(row: &Row, leaves: BTreeMap<u32, Leaf>) -> Result<Table> {
     Ok(Table {
         schema: row.get(1),
         name: row.get(2),
+        is_partition: row.get(10),
         members: row.get(3),
         file: row.get(4),
         columns: numbers.iter().enumerate().map(column).collect::<Result<_>>()?,
@@ -388,19 +420,20 @@ fn table(row: &Row, leaves: BTreeMap<u32, Leaf>) -> Result<Table> {
     })
 }
 
-/// Every type that columns are made of: of domains, arrays, ranges and composite types also what those are made of.
+/// Every type that columns are made of and that is not the system's own (numbers below 16384): of domains, arrays, ranges and composite types also what those are made of.
 const TYPES: &str = "with recursive types(oid) as ( \
-     select atttypid from pg_catalog.pg_attribute where attrelid = any($1) and attnum > 0 and not attisdropped \
+     select distinct atttypid from pg_catalog.pg_attribute \
+       where attrelid = any($1) and attnum > 0 and not attisdropped and atttypid >= 16384 \
      union select part.oid from types join pg_catalog.pg_type t on t.oid = types.oid cross join lateral ( \
        select t.typbasetype as oid union all select t.typelem \
        union all select a.atttypid from pg_catalog.pg_attribute a where t.typtype = 'c' and a.attrelid = t.typrelid \
          and a.attnum > 0 and not a.attisdropped \
        union all select r.rngsubtype from pg_catalog.pg_range r where t.oid in (r.rngtypid, r.rngmultitypid)) part \
-     where part.oid <> 0)";
+     where part.oid >= 16384)";
 
 async fn read_labels(client: &Client, tables: &[u32]) -> Result<BTreeMap<u32, BTreeMap<u32, u32>>> {
     let sql = format!(
-        "{TYPES} select enumtypid, oid, enumlabel::text from pg_catalog.pg_enum \
+        "{TYPES} select enumtypid, oid, enumlabel || ' ' || xmin::text from pg_catalog.pg_enum \
          where enumtypid in (select oid from types)"
     );
     let mut labels: BTreeMap<u32, BTreeMap<u32, u32>> = BTreeMap::new();

@@ -8,6 +8,7 @@ use super::{Kept, WalSourceOptions, lock};
 use crate::catalog::keys::{Identity, TableKey, relation_keys};
 use crate::catalog::types::TypeCatalog;
 use crate::decode::{Captured, Relation};
+use freshet_core::source::Selects;
 use freshet_core::{Column, Error, Result, TableName, TableSchema};
 use std::sync::Arc;
 use tokio_postgres::Client;
@@ -16,23 +17,32 @@ use tokio_postgres::Client;
 pub(super) struct LookUp {
     client: Client,
     options: WalSourceOptions,
+    selects: Arc<dyn Selects>,
     definitions: Kept,
     types: TypeCatalog,
 }
 
 impl LookUp {
-    pub(super) fn new(client: Client, options: WalSourceOptions, definitions: Kept) -> Self {
-        Self { client, options, definitions, types: TypeCatalog::default() }
+    pub(super) fn new(
+        client: Client,
+        options: WalSourceOptions,
+        selects: Arc<dyn Selects>,
+        definitions: Kept,
+    ) -> Self {
+        Self { client, options, selects, definitions, types: TypeCatalog::default() }
     }
 
-    /// Completes a relation. A partition is described beside its root, whose changes its own are: `None`.
+    /// Completes a relation; `None` for one that is not captured, or whose changes come as another's: a partition is
+    /// described beside its root.
     pub(super) async fn relation(&mut self, relation: &Relation) -> Result<Option<Captured>> {
-        if self.is_partition(relation.oid).await? {
-            return Ok(None);
+        let before = Arc::clone(&*lock(&self.definitions));
+        let name = TableName::new(relation.schema.as_str(), relation.name.as_str());
+        if !before.holds(relation.oid) {
+            return self.unknown(relation.oid, name).await;
         }
         let now = Definitions::read(&self.client, &self.options, &[relation.oid], false).await?;
-        let before = Arc::clone(&*lock(&self.definitions));
         before.check(&now, Moment::InStream, &self.options)?;
+        before.check_name(relation.oid, &name)?;
         before.check_new_leaves(&now, &self.client).await?;
         let oids: Vec<u32> = relation.columns.iter().map(|column| column.type_oid).collect();
         self.types.resolve(&self.client, &oids).await?;
@@ -40,10 +50,18 @@ impl LookUp {
         captured(relation, keys.get(&relation.oid), &self.types).map(Some)
     }
 
-    async fn is_partition(&self, oid: u32) -> Result<bool> {
+    /// A relation that was not there when the pipeline began: somebody else's publication may hold more than is captured.
+    async fn unknown(&self, oid: u32, name: TableName) -> Result<Option<Captured>> {
         const SQL: &str = "select relispartition from pg_catalog.pg_class where oid = $1";
         let rows = query(&self.client, SQL, &[&oid]).await?;
-        Ok(rows.first().is_some_and(|row| row.get(0)))
+        let is_partition = rows.first().is_some_and(|row| row.get(0));
+        let is_gone = rows.is_empty();
+        if is_partition || (!self.selects.selects(&name) && !(is_gone && self.options.partitioned)) {
+            return Ok(None);
+        }
+        let what = if is_gone { "was made and dropped" } else { "was made" };
+        let message = format!("Table {name} {what} since the pipeline began, and the stream has rows of it");
+        Err(Error::table(name, message).with_hint("Exclude the table, or reset the pipeline and load again"))
     }
 }
 

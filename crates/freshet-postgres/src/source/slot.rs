@@ -8,7 +8,7 @@
 use super::WalSourceOptions;
 use super::definition::{Definitions, Moment, gone};
 use crate::catalog::keys::relation_keys;
-use crate::catalog::tables::selected_tables;
+use crate::catalog::tables::{Selected, selected_tables};
 use crate::error::{Scope, statement_error};
 use crate::lsn;
 use crate::quote::{self, ident, literal};
@@ -25,17 +25,23 @@ const FAILOVER_VERSION: i32 = 170_000;
 /// Makes what is not there.
 pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &dyn Selects) -> Result<()> {
     let tables = selected_tables(client, selects, &options.schemas_left_out).await?;
-    let (oids, wanted): (Vec<u32>, BTreeSet<TableName>) = tables.into_iter().unzip();
+    let oids: Vec<u32> = tables.iter().map(|table| table.oid).collect();
+    let wanted: BTreeSet<TableName> = tables.iter().map(|table| table.name.clone()).collect();
     if wanted.is_empty() {
         return Err(Error::invalid("No table of the source matches the selection").with_hint(
             "Check tables.include, the database, and that the tables are not views or foreign tables",
         ));
     }
-    refuse_without_identity(client, &wanted).await?;
+    refuse_partitioned(options, &tables)?;
+    refuse_without_identity(client, &tables).await?;
     refuse_other_identity(client, &oids).await?;
     make_publication(client, options, &wanted).await?;
     // Before the slot: a table that changes from here on is noticed.
-    let made = Definitions::stored(client, options).await?.is_some_and(|stored| stored.is_made());
+    let stored = Definitions::stored(client, options).await?;
+    if let Some(stored) = &stored {
+        stored.refuse_another_pipeline(options)?;
+    }
+    let made = stored.is_some_and(|stored| stored.is_made());
     let now = Definitions::read(client, options, &oids, made).await?.at_the_beginning();
     now.store(client, options).await?;
     if read(client, options).await?.is_none() {
@@ -92,7 +98,8 @@ async fn make_slot(client: &Client, options: &WalSourceOptions) -> Result<()> {
         slot = options.slot,
         "Creating a replication slot: it waits for the transactions that are running"
     );
-    client.batch_execute(&sql).await.map_err(|error| {
+    // For as long as the transactions take that are running.
+    client.batch_execute(&format!("set lock_timeout = 0; {sql}; set lock_timeout = '60s'")).await.map_err(|error| {
         let doing = format!("Creating replication slot {}", options.slot);
         statement_error(&Scope::Session, doing, &error).with_hint(
             "The role needs REPLICATION, and the source wal_level = logical and a free slot (max_replication_slots)",
@@ -187,14 +194,15 @@ pub(super) async fn check_published(
         ))
         .with_hint("Reset the pipeline and load again"));
     };
+    before.refuse_another_pipeline(options)?;
     let now = Definitions::read(client, options, &before.tables(), before.is_made()).await?;
     before.check(&now, Moment::AtRest, options)?;
     before.check_new_leaves(&now, client).await?;
     refuse_other_identity(client, &before.tables()).await?;
     let wanted = selected_tables(client, selects, &options.schemas_left_out).await?;
-    let is_new = |(oid, name): &&(u32, TableName)| !published.contains(name) || !before.holds(*oid);
-    if let Some((_, table)) = wanted.iter().find(is_new) {
-        return Err(came_later(options, table));
+    let is_new = |table: &&Selected| !published.contains(&table.name) || !before.holds(table.oid);
+    if let Some(table) = wanted.iter().find(is_new) {
+        return Err(came_later(options, &table.name));
     }
     let merged = before.merged(&now);
     if merged != before {
@@ -216,13 +224,14 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
     const WHOLE: &str = "select pubviaroot from pg_catalog.pg_publication where pubname = $1 \
          and pubinsert and pubupdate and pubdelete and pubtruncate";
     // Not pg_publication_tables, which since PostgreSQL 16 takes a lock on each of its tables.
-    const TABLES: &str = "select n.nspname::text, c.relname::text from pg_catalog.pg_class c \
-         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-         join pg_catalog.pg_publication p on p.pubname = $1 where c.relkind in ('r', 'p') and (p.puballtables \
-           or exists (select from pg_catalog.pg_publication_rel r \
-             where r.prpubid = p.oid and r.prrelid = c.oid and r.prqual is null and r.prattrs is null) \
-           or exists (select from pg_catalog.pg_publication_namespace s \
-             where s.pnpubid = p.oid and s.pnnspid = c.relnamespace))";
+    const TABLES: &str = "select n.nspname::text, c.relname::text, r.prqual is not null or r.prattrs is not null \
+         from pg_catalog.pg_publication p join pg_catalog.pg_publication_rel r on r.prpubid = p.oid \
+         join pg_catalog.pg_class c on c.oid = r.prrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
+         where p.pubname = $1";
+    // The server lets tables that are published so become unlogged for a while.
+    const BY_NAME: &str = "select not p.puballtables and not exists ( \
+           select from pg_catalog.pg_publication_namespace s where s.pnpubid = p.oid) \
+         from pg_catalog.pg_publication p where p.pubname = $1";
     let there = "select 1 from pg_catalog.pg_publication where pubname = $1";
     if query(client, there, &[&options.publication]).await?.is_empty() {
         return Ok(None);
@@ -235,14 +244,43 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
         ))
         .with_hint("ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true), then load again"));
     }
+    let by_name = query(client, BY_NAME, &[&options.publication]).await?;
+    if !by_name.first().is_some_and(|row| row.get(0)) {
+        return Err(Error::invalid(format!(
+            "Publication {} is of all tables, or of all tables of a schema",
+            options.publication
+        ))
+        .with_hint("Publish the tables by name, or drop the publication or name another one: freshet makes what is not there"));
+    }
     let rows = query(client, TABLES, &[&options.publication]).await?;
     let name = |row: &tokio_postgres::Row| TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
+    if let Some(row) = rows.iter().find(|row| row.get(2)) {
+        let message =
+            format!("Publication {} leaves out rows or columns of table {}", options.publication, name(row));
+        return Err(Error::invalid(message)
+            .with_hint("ALTER PUBLICATION ... SET TABLE without WHERE and without columns, then reset the pipeline and load again"));
+    }
     Ok(Some(rows.iter().map(name).collect()))
 }
 
+fn refuse_partitioned(options: &WalSourceOptions, tables: &[Selected]) -> Result<()> {
+    match tables.iter().find(|table| table.is_partitioned && !options.partitioned) {
+        None => Ok(()),
+        Some(table) => Err(partitioned(&table.name)),
+    }
+}
+
+/// Partitions that come and go take rows along that the stream does not have, and not all of that is noticed yet.
+pub(super) fn partitioned(table: &TableName) -> Error {
+    Error::unsupported(format!(
+        "Table {table} is partitioned: PostgreSQL's partitioned tables are not captured yet"
+    ))
+    .with_hint("Exclude the table")
+}
+
 /// A published table without a replica identity would refuse its users' updates and deletes (R3).
-async fn refuse_without_identity(client: &Client, wanted: &BTreeSet<TableName>) -> Result<()> {
-    match without_identity(client, wanted).await?.first() {
+async fn refuse_without_identity(client: &Client, tables: &[Selected]) -> Result<()> {
+    match without_identity(client, tables).await?.first() {
         None => Ok(()),
         Some(table) => Err(Error::unsupported(format!(
             "Table {table} has no replica identity: publishing it would make its updates and deletes fail"
@@ -252,61 +290,67 @@ async fn refuse_without_identity(client: &Client, wanted: &BTreeSet<TableName>) 
 }
 
 /// Those of the tables whose updates and deletes cannot be published.
-pub(super) async fn without_identity(
-    client: &Client,
-    wanted: &BTreeSet<TableName>,
-) -> Result<Vec<TableName>> {
+pub(super) async fn without_identity(client: &Client, tables: &[Selected]) -> Result<Vec<TableName>> {
     // The server decides by the table that holds the row: of a partitioned table by each of its leaves.
-    const SQL: &str = "select coalesce(l.oid, c.oid), n.nspname::text, c.relname::text from pg_catalog.pg_class c \
-         join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-         left join lateral (select t.relid::oid as oid from pg_catalog.pg_partition_tree(c.oid) t \
-           where t.isleaf and t.relid <> c.oid and c.relkind = 'p') l on true where c.relkind in ('r', 'p')";
-    let rows = query(client, SQL, &[]).await?;
-    let of = |row: &tokio_postgres::Row| {
-        (row.get::<_, u32>(0), TableName::new(row.get::<_, String>(1), row.get::<_, String>(2)))
-    };
-    let tables: Vec<(u32, TableName)> =
-        rows.iter().map(of).filter(|(_, name)| wanted.contains(name)).collect();
-    let oids: Vec<u32> = tables.iter().map(|(oid, _)| *oid).collect();
+    let roots: Vec<u32> = tables.iter().filter(|table| table.is_partitioned).map(|table| table.oid).collect();
+    let mut holders: Vec<(u32, u32)> =
+        tables.iter().filter(|table| !table.is_partitioned).map(|table| (table.oid, table.oid)).collect();
+    holders.extend(leaves(client, &roots).await?.into_iter().map(|leaf| (leaf.root, leaf.oid)));
+    let oids: Vec<u32> = holders.iter().map(|(_, oid)| *oid).collect();
     let keys = relation_keys(client, &oids).await?;
-    let lacks = |oid: &u32| keys.get(oid).is_some_and(|key| !key.is_updatable());
-    Ok(tables.into_iter().filter(|(oid, _)| lacks(oid)).map(|(_, table)| table).collect())
+    let lacking: BTreeSet<u32> = holders
+        .iter()
+        .filter(|(_, oid)| keys.get(oid).is_some_and(|key| !key.is_updatable()))
+        .map(|(table, _)| *table)
+        .collect();
+    Ok(tables.iter().filter(|table| lacking.contains(&table.oid)).map(|table| table.name.clone()).collect())
+}
+
+struct Leaf {
+    root: u32,
+    oid: u32,
+    name: TableName,
+}
+
+/// The partitions that hold rows of these tables. Not by `pg_partition_tree`, which takes a lock on each.
+async fn leaves(client: &Client, roots: &[u32]) -> Result<Vec<Leaf>> {
+    const SQL: &str = "with recursive tree(root, oid) as ( \
+           select i.inhparent, i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = any($1) \
+           union all select t.root, i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.oid) \
+         select t.root, t.oid, n.nspname::text, c.relname::text from tree t \
+         join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' and c.relispartition \
+         join pg_catalog.pg_namespace n on n.oid = c.relnamespace order by 3, 4";
+    let leaf = |row: &tokio_postgres::Row| Leaf {
+        root: row.get(0),
+        oid: row.get(1),
+        name: TableName::new(row.get::<_, String>(2), row.get::<_, String>(3)),
+    };
+    if roots.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(query(client, SQL, &[&roots]).await?.iter().map(leaf).collect())
 }
 
 /// The stream tells the changes of a partition under its root's name and by its own replica identity.
 async fn refuse_other_identity(client: &Client, roots: &[u32]) -> Result<()> {
-    let others = other_identities(client, roots).await?;
-    match others.first() {
+    let leaves = leaves(client, roots).await?;
+    let both: Vec<u32> = leaves.iter().flat_map(|leaf| [leaf.root, leaf.oid]).collect();
+    let keys = relation_keys(client, &both).await?;
+    let is_other = |leaf: &&Leaf| match (keys.get(&leaf.root), keys.get(&leaf.oid)) {
+        (Some(root), Some(leaf)) => root.identity != leaf.identity || root.columns != leaf.columns,
+        // Gone in between: the next look tells.
+        _ => false,
+    };
+    match leaves.iter().find(is_other) {
         None => Ok(()),
-        Some((root, leaf)) => Err(Error::table(
-            root.clone(),
-            format!("Partition {leaf} of table {root} has another replica identity than the table"),
+        Some(leaf) => Err(Error::table(
+            leaf.name.clone(),
+            format!("Partition {} has another replica identity than the table that it is part of", leaf.name),
         )
         .with_hint(
             "ALTER TABLE ... REPLICA IDENTITY of the partition or of the table, or exclude the table",
         )),
     }
-}
-
-/// Partitions whose old rows are not those of their root, each after its root.
-pub(super) async fn other_identities(client: &Client, roots: &[u32]) -> Result<Vec<(TableName, TableName)>> {
-    const SQL: &str = "select r.oid, rn.nspname::text, r.relname::text, l.oid, ln.nspname::text, l.relname::text \
-         from pg_catalog.pg_class r join pg_catalog.pg_namespace rn on rn.oid = r.relnamespace \
-         cross join lateral pg_catalog.pg_partition_tree(r.oid) t \
-         join pg_catalog.pg_class l on l.oid = t.relid join pg_catalog.pg_namespace ln on ln.oid = l.relnamespace \
-         where r.oid = any($1) and r.relkind = 'p' and t.isleaf and t.level > 0 order by 2, 3, 5, 6";
-    let rows = query(client, SQL, &[&roots]).await?;
-    let both: Vec<u32> = rows.iter().flat_map(|row| [row.get::<_, u32>(0), row.get(3)]).collect();
-    let keys = relation_keys(client, &both).await?;
-    let is_other = |row: &&tokio_postgres::Row| match (keys.get(&row.get(0)), keys.get(&row.get(3))) {
-        (Some(root), Some(leaf)) => root.identity != leaf.identity || root.columns != leaf.columns,
-        // Gone in between: the next look tells.
-        _ => false,
-    };
-    let name = |row: &tokio_postgres::Row, at| {
-        TableName::new(row.get::<_, String>(at), row.get::<_, String>(at + 1))
-    };
-    Ok(rows.iter().filter(is_other).map(|row| (name(row, 1), name(row, 4))).collect())
 }
 
 /// Removes the slot, and the publication if freshet made it; what was done.
@@ -327,7 +371,11 @@ pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Resul
             format!("comment on publication {publication} is null"),
             format!("slot {slot} removed; publication {name} was there before freshet and stays"),
         ),
-        None => return Ok(format!("slot {slot} removed; there is no publication {name} of freshet's")),
+        None => {
+            return Ok(format!(
+                "slot {slot} removed; a publication {name} would not have freshet's mark, and stays if it is there"
+            ));
+        }
     };
     let doing = format!("Leaving publication {name}");
     client.batch_execute(&sql).await.map_err(|error| statement_error(&Scope::Session, doing, &error))?;

@@ -10,9 +10,8 @@ use crate::decode::{Captured, Decoder, Relation, Step};
 use crate::wire::{Replicated, ReplicationReader};
 use freshet_core::codec::{BatchBuilder, OpenEvents};
 use freshet_core::position::{Lsn, WalPosition};
-use freshet_core::source::{ReadOutcome, Selects};
+use freshet_core::source::ReadOutcome;
 use freshet_core::{Error, Position, Result};
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -49,12 +48,11 @@ impl Stream {
         look_up: LookUp,
         position: WalPosition,
         options: &WalSourceOptions,
-        selects: Arc<dyn Selects>,
     ) -> Self {
         Self {
             reader,
             feedback,
-            decoder: Decoder::new(selects),
+            decoder: Decoder::new(),
             look_up: Some(look_up),
             looking_up: JoinSet::new(),
             kept: None,

@@ -29,24 +29,41 @@ impl Tip {
         Self { options: options.clone(), session: None, definitions, look_at: None }
     }
 
+    async fn client(&mut self) -> Result<Client> {
+        match self.session.take().filter(|client| !client.is_closed()) {
+            Some(client) => Ok(client),
+            None => session(&self.options, "tip").await,
+        }
+    }
+
+    /// A look whose time has not come yet.
+    pub(super) async fn look(&mut self, selects: &dyn Selects) -> Result<()> {
+        let client = self.client().await?;
+        self.look_by(&client, selects).await?;
+        self.session = Some(client);
+        Ok(())
+    }
+
+    async fn look_by(&mut self, client: &Client, selects: &dyn Selects) -> Result<()> {
+        let begun = Instant::now();
+        let found = slot::check_published(client, &self.options, selects).await?;
+        *lock(&self.definitions) = Arc::new(found);
+        self.look_at = Some(Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE));
+        Ok(())
+    }
+
     /// The end of what is durable in the WAL right now.
     pub(super) async fn position(&mut self, selects: &dyn Selects) -> Result<WalPosition> {
         // The name of a WAL file begins with the timeline. A cancelled or failed question leaves no session behind.
         const SQL: &str = "select pg_catalog.pg_current_wal_flush_lsn()::text, \
              (select system_identifier from pg_catalog.pg_control_system()), \
              pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8)";
-        let client = match self.session.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => session(&self.options, "tip").await?,
-        };
+        let client = self.client().await?;
         let row = client.query_one(SQL, &[]).await.map_err(|error| {
             statement_error(&Scope::Session, "Asking for the end of the source's WAL", &error)
         })?;
-        let begun = Instant::now();
-        if self.look_at.is_none_or(|at| begun >= at) {
-            let found = slot::check_published(&client, &self.options, selects).await?;
-            *lock(&self.definitions) = Arc::new(found);
-            self.look_at = Some(Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE));
+        if self.look_at.is_none_or(|at| Instant::now() >= at) {
+            self.look_by(&client, selects).await?;
         }
         self.session = Some(client);
         let lsn = lsn::parse(&row.get::<_, String>(0));

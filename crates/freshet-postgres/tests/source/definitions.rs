@@ -3,10 +3,12 @@
 //! A list: what is done to a source that was begun, and the words of the error, of none if it goes on. Done once before
 //! the session is opened, and once while it is.
 
-use crate::harness::{Database, Reading, shared, start, start_with};
+use crate::harness::{Database, Public, Reading, shared, start, start_with};
+use freshet_core::Error;
 use freshet_core::source::Source;
-use freshet_core::{Error, Position};
+use freshet_postgres::WalSource;
 use freshet_testkit::servers::{Postgres, PostgresOptions};
+use std::sync::Arc;
 
 const TABLES: &str = "create type mood as enum ('sad', 'ok'); create type pair as (a int, b text); \
     create table t (id int primary key, v text, w text, m mood, p pair); create table u (id int primary key, v text); \
@@ -83,6 +85,41 @@ const CASES: &[Case] = &[
         Some("or has another type"),
     ),
     Case("another table is dropped", &["drop table u"], None, Some("public.u was dropped")),
+    Case(
+        "it is called something else for a while",
+        &[
+            "alter table t rename to other_name",
+            "insert into other_name (id) values (70)",
+            "alter table other_name rename to t",
+        ],
+        Some("public.t was called public.other_name"),
+        None,
+    ),
+    Case(
+        "it is in another schema for a while",
+        &[
+            "create schema hidden",
+            "begin; alter table t set schema hidden; insert into hidden.t (id) values (70); \
+             alter table hidden.t set schema public; commit",
+        ],
+        Some("public.t was called hidden.t"),
+        None,
+    ),
+    Case(
+        "it becomes a partition",
+        &[
+            "create table other_p (like t) partition by range (id)",
+            "alter table other_p attach partition t for values from (0) to (1000)",
+        ],
+        Some("public.t became a partition"),
+        Some("public.t became a partition"),
+    ),
+    Case(
+        "a label is another one for a while",
+        &["alter type mood rename value 'sad' to 'blue'", "alter type mood rename value 'blue' to 'sad'"],
+        None,
+        Some("Labels of an enum"),
+    ),
     Case(
         "another table comes",
         &["create table late (id int primary key)"],
@@ -227,6 +264,16 @@ const PARTED_CASES: &[Case] = &[
         None,
         Some("public.t got partition public.t31 with rows in it"),
     ),
+    Case(
+        "one comes with rows and goes",
+        &[
+            "create table t3 partition of t for values from (200) to (300)",
+            "insert into t values (250)",
+            "drop table t3",
+        ],
+        Some("t3 was made and dropped"),
+        None,
+    ),
     Case("one is detached", &["alter table t detach partition t2"], None, Some("lost partition public.t2")),
     Case("one is dropped", &["drop table t2"], None, Some("lost partition public.t2")),
     Case("one is emptied by itself", &["truncate t2"], None, Some("or its partition public.t2 was")),
@@ -240,7 +287,7 @@ const PARTED_CASES: &[Case] = &[
         "one gets another replica identity",
         &["alter table t2 replica identity full"],
         None,
-        Some("Partition public.t2 of table public.t has another replica identity"),
+        Some("Partition public.t2 has another replica identity"),
     ),
 ];
 
@@ -304,18 +351,51 @@ async fn d1_looks_in_between_tell_harmless_changes_apart() {
     assert!(error.message().contains("a column's name stands for another column"), "{error}");
 }
 
-/// A publication of all tables: one that is dropped and made again has lost its rows.
+/// P9, R5: publications that freshet does not follow: of whatever is there, of some rows or columns, of another pipeline.
 #[tokio::test(flavor = "multi_thread")]
-async fn p9_a_table_that_was_made_again_stops_by_name() {
+async fn p9_a_publication_that_is_not_of_whole_tables_by_name_is_refused() {
+    const VIA_ROOT: &str = "with (publish_via_partition_root = true)";
+    for (of, words) in [
+        ("for all tables", "is of all tables"),
+        ("for tables in schema public", "is of all tables, or of all tables of a schema"),
+        ("for table t where (id > 5), u", "leaves out rows or columns of table public.t"),
+        ("for table t, u (id)", "leaves out rows or columns of table public.u"),
+    ] {
+        let database = Database::new(TABLES);
+        database.sql(&format!("create publication freshet_{} {of} {VIA_ROOT}", database.name));
+        let error = database.source().begin().await.unwrap_err();
+        assert!(error.message().contains(words) && error.hint().is_some(), "{of}: {error}");
+    }
     let database = Database::new(TABLES);
-    database.sql(&format!(
-        "create publication freshet_{} for all tables with (publish_via_partition_root = true)",
-        database.name
-    ));
-    let start: Position = database.source().begin().await.unwrap();
-    database.sql("drop table u; create table u (id int primary key, v text); insert into u values (9, 'x')");
-    let error = Reading::open(database.source(), &start).await.err().unwrap();
-    assert!(error.message().contains("Table public.u was dropped"), "{error}");
+    database.source().begin().await.unwrap();
+    let mut other = database.options();
+    other.pipeline = "other".into();
+    let error = WalSource::new(other, Arc::new(Public)).begin().await.unwrap_err();
+    assert!(error.message().contains("belongs to pipeline"), "{error}");
+}
+
+/// R24: partitioned tables are refused by name until everything that may happen to them is noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn r24_a_partitioned_table_is_refused_by_name() {
+    let database = Database::new(PARTED);
+    let mut options = database.options();
+    options.partitioned = false;
+    let error = WalSource::new(options, Arc::new(Public)).begin().await.unwrap_err();
+    assert!(error.message().contains("Table public.t is partitioned"), "{error}");
+    assert_eq!(database.sql("select count(*) from pg_publication"), "0");
+}
+
+/// D1: whoever ends takes a last look.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_what_was_done_since_the_last_look_is_told_at_the_end() {
+    let database = Database::new(TABLES);
+    let mut reading = database.reading().await;
+    reading.source.tip().await.unwrap();
+    reading.source.leave().await.unwrap();
+    database.sql("alter table t alter v type text using upper(v)");
+    reading.source.tip().await.unwrap();
+    let error = reading.source.leave().await.unwrap_err();
+    assert!(error.message().contains("its rows were written anew"), "{error}");
 }
 
 /// O5: what freshet made it removes, what somebody else made it leaves.
