@@ -69,6 +69,7 @@ fn o10_log_lines_are_json_without_secrets() {
 fn a_second_process_on_the_same_directory_is_refused() {
     let dir = Dir::new();
     let running = waiting(&dir, &[]);
+    wait_until(DEADLINE, "status.json", || dir.0.join("data/status.json").exists());
     // It waits for its servers only so long, and holds the directory as long as it is there.
     running.pause();
     let second = freshet(&["run"]).arg(&dir.0.join("shop.yaml")).run();
