@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod check;
 pub mod decode;
 pub mod server;
+pub mod sink;
 pub mod source;
 pub mod table;
 pub mod values;

@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use super::channel::Channel;
 use super::error::WireError;
-use super::handshake::{ServerInfo, log_in};
+use super::handshake::{Purpose, ServerInfo, log_in};
 use super::options::ConnectOptions;
-use super::response::{Answer, ColumnDef, is_eof, server_error};
+use super::response::{Answer, ColumnDef, eof_has_more, is_eof, server_error};
 use super::rows::{BinaryRow, Param, Rows};
 use super::scan::Scan;
 
@@ -50,6 +50,15 @@ pub struct Connection {
     info: ServerInfo,
 }
 
+/// What one statement of a batch came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outcome {
+    /// Rows found (of an update, also those that did not change), inserted, deleted, or returned.
+    pub rows: u64,
+    /// Warnings.
+    pub warnings: u16,
+}
+
 /// A prepared statement of one connection.
 #[derive(Debug, Clone)]
 pub struct Statement {
@@ -75,14 +84,24 @@ impl Connection {
     /// Connects, authenticates and sets up the session, within the connect time-out: character set `utf8mb4`,
     /// and none of the server's limits on pauses and long reads. SQL mode and time zone stay the server's.
     pub async fn connect(options: &ConnectOptions) -> Result<Self, WireError> {
+        Self::connect_for(options, Purpose::Read).await
+    }
+
+    /// The same for writing: [`Connection::batch`] may be used, and rows are counted as found, not as changed.
+    pub async fn connect_to_write(options: &ConnectOptions) -> Result<Self, WireError> {
+        Self::connect_for(options, Purpose::Write).await
+    }
+
+    async fn connect_for(options: &ConnectOptions, purpose: Purpose) -> Result<Self, WireError> {
         let timeout_ms = options.connect_timeout_ms;
-        let connected = timeout(Duration::from_millis(timeout_ms), Self::connect_untimed(options)).await;
+        let connecting = Self::connect_untimed(options, purpose);
+        let connected = timeout(Duration::from_millis(timeout_ms), connecting).await;
         connected.map_err(|_| WireError::Timeout { doing: "connecting", timeout_ms })?
     }
 
-    async fn connect_untimed(options: &ConnectOptions) -> Result<Self, WireError> {
+    async fn connect_untimed(options: &ConnectOptions, purpose: Purpose) -> Result<Self, WireError> {
         let channel = Channel::open(options).await?;
-        let (channel, info) = log_in(channel, options).await?;
+        let (channel, info) = log_in(channel, options, purpose).await?;
         let mut connection = Connection { channel, session: Session::Ready, info };
         let sql = connection.session_settings();
         connection.exec(&sql).await?;
@@ -140,6 +159,53 @@ impl Connection {
                 while self.row_packet().await?.is_some() {}
                 Ok(0)
             }
+        }
+    }
+
+    /// Runs several statements in one round trip (manual page "Multi-statement"), and adds what each came to.
+    /// The server stops at the first that fails: then `outcomes` holds those before it. For connections of
+    /// [`Connection::connect_to_write`]; rows of results are counted and dropped.
+    pub async fn batch(&mut self, sql: &[u8], outcomes: &mut Vec<Outcome>) -> Result<(), WireError> {
+        self.command(command::QUERY, |out| out.extend_from_slice(sql)).await?;
+        loop {
+            let packet = self.channel.receive("waiting for an answer").await?;
+            let answer = Answer::parse(self.channel.payload(packet));
+            let (outcome, more) = match answer {
+                Ok(Answer::Ok(ok)) => {
+                    (Outcome { rows: ok.affected_rows, warnings: ok.warnings }, ok.more_results)
+                }
+                Ok(Answer::Columns(count)) => self.count_rows(count).await?,
+                Err(error) => {
+                    if matches!(error, WireError::Server(_)) {
+                        self.session = Session::Ready;
+                    }
+                    return Err(error);
+                }
+            };
+            outcomes.push(outcome);
+            if !more {
+                self.session = Session::Ready;
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads a result to its end; whether another follows.
+    async fn count_rows(&mut self, columns: usize) -> Result<(Outcome, bool), WireError> {
+        self.columns(columns).await?;
+        let mut outcome = Outcome { rows: 0, warnings: 0 };
+        loop {
+            let packet = self.channel.receive("reading rows").await?;
+            let payload = self.channel.payload(packet);
+            if payload.first() == Some(&0xFF) {
+                let error = server_error(payload);
+                self.session = Session::Ready;
+                return Err(error);
+            }
+            if is_eof(payload) {
+                return Ok((outcome, eof_has_more(payload)));
+            }
+            outcome.rows += 1;
         }
     }
 

@@ -13,15 +13,19 @@ use super::scan::{Scan, put_length, put_string};
 use super::tls;
 
 /// Capability flags (manual page "Capabilities Flags"). Without DEPRECATE_EOF both servers end result sets in
-/// the same way; LOCAL_FILES is never offered, so no server can ask for a file.
 mod capability {
     pub(super) const LONG_PASSWORD: u32 = 1;
+    /// Counts of rows found, whether or not they change.
+    pub(super) const FOUND_ROWS: u32 = 1 << 1;
     pub(super) const LONG_FLAG: u32 = 1 << 2;
     pub(super) const CONNECT_WITH_DB: u32 = 1 << 3;
     pub(super) const PROTOCOL_41: u32 = 1 << 9;
     pub(super) const SSL: u32 = 1 << 11;
     pub(super) const TRANSACTIONS: u32 = 1 << 13;
     pub(super) const SECURE_CONNECTION: u32 = 1 << 15;
+    /// Several statements in one query, and their results one after the other.
+    pub(super) const MULTI_STATEMENTS: u32 = 1 << 16;
+    pub(super) const MULTI_RESULTS: u32 = 1 << 17;
     pub(super) const PLUGIN_AUTH: u32 = 1 << 19;
     pub(super) const CONNECT_ATTRS: u32 = 1 << 20;
     pub(super) const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
@@ -58,14 +62,24 @@ struct Greeting {
     plugin: Option<AuthPlugin>,
 }
 
+/// What a connection is for, which decides the capabilities that it asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Reading, one statement at a time.
+    Read,
+    /// Writing: statements in batches, rows counted as found.
+    Write,
+}
+
 /// Leads a new channel to the point where commands can be sent.
 pub(crate) async fn log_in(
     mut channel: Channel,
     options: &ConnectOptions,
+    purpose: Purpose,
 ) -> Result<(Channel, ServerInfo), WireError> {
     let packet = channel.receive("waiting for the greeting").await?;
     let greeting = parse_greeting(channel.payload(packet))?;
-    let mut flags = client_flags(&greeting, options)?;
+    let mut flags = client_flags(&greeting, options, purpose)?;
     if options.tls != TlsMode::Disable {
         flags |= capability::SSL;
         let name = tls::server_name(&options.host)?;
@@ -124,13 +138,18 @@ fn parse_version(text: &str) -> (u16, u16, u16) {
     (next(), next(), next())
 }
 
-fn client_flags(greeting: &Greeting, options: &ConnectOptions) -> Result<u32, WireError> {
+fn client_flags(greeting: &Greeting, options: &ConnectOptions, purpose: Purpose) -> Result<u32, WireError> {
     use capability::*;
     if options.tls != TlsMode::Disable && greeting.capabilities & SSL == 0 {
         return Err(WireError::TlsNotOffered);
     }
     let database = if options.database.is_some() { CONNECT_WITH_DB } else { 0 };
-    Ok(NEEDED | LONG_PASSWORD | LONG_FLAG | TRANSACTIONS | database | greeting.capabilities & CONNECT_ATTRS)
+    let writing = match purpose {
+        Purpose::Read => 0,
+        Purpose::Write => FOUND_ROWS | MULTI_STATEMENTS | MULTI_RESULTS,
+    };
+    let attributes = greeting.capabilities & CONNECT_ATTRS;
+    Ok(NEEDED | LONG_PASSWORD | LONG_FLAG | TRANSACTIONS | database | writing | attributes)
 }
 
 /// The part that is sent before TLS begins, and again as the start of the response.

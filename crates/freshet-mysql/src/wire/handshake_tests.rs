@@ -107,7 +107,7 @@ async fn play(script: Vec<Vec<u8>>, options: ConnectOptions) -> (Vec<Vec<u8>>, R
         taken
     });
     let channel = Channel::open(&options).await.unwrap();
-    let result = log_in(channel, &options).await.map(|_| ());
+    let result = log_in(channel, &options, Purpose::Read).await.map(|_| ());
     (server.await.unwrap(), result)
 }
 
@@ -170,7 +170,7 @@ async fn what_comes_before_tls_is_refused() {
         socket
     });
     let channel = Channel::open(&options).await.unwrap();
-    let refused = log_in(channel, &options).await.err();
+    let refused = log_in(channel, &options, Purpose::Read).await.err();
     assert!(matches!(refused, Some(WireError::Protocol { .. })), "{refused:?}");
     drop(server.await.unwrap());
 }

@@ -26,7 +26,7 @@ mod scan;
 mod tls;
 
 pub use binlog::{AtEnd, BinlogPackets, Packet};
-pub use connection::{Connection, DetachedRows, RESULT_BYTES_MAX, RowStream, Statement};
+pub use connection::{Connection, DetachedRows, Outcome, RESULT_BYTES_MAX, RowStream, Statement};
 pub use error::{ServerError, WireError};
 pub use handshake::ServerInfo;
 pub use options::{ClientCertificate, ConnectOptions, Secret, TlsMode};

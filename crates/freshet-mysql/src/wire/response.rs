@@ -116,7 +116,12 @@ impl ColumnDef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OkPacket {
     pub(crate) affected_rows: u64,
+    pub(crate) warnings: u16,
+    /// Another result of the same query follows (manual page "SERVER_STATUS_flags_enum").
+    pub(crate) more_results: bool,
 }
+
+const SERVER_MORE_RESULTS_EXISTS: u16 = 8;
 
 /// The first packet of the answer to a query.
 pub(crate) enum Answer {
@@ -131,7 +136,10 @@ impl Answer {
             None => Err(WireError::protocol("an empty answer")),
             Some(0x00) => {
                 scan.take(1)?;
-                Ok(Answer::Ok(OkPacket { affected_rows: scan.length()? }))
+                let (affected_rows, _insert_id) = (scan.length()?, scan.length()?);
+                let (status, warnings) = (scan.u16()?, scan.u16()?);
+                let more_results = status & SERVER_MORE_RESULTS_EXISTS != 0;
+                Ok(Answer::Ok(OkPacket { affected_rows, warnings, more_results }))
             }
             Some(0xFF) => Err(server_error(packet)),
             Some(0xFB) => Err(WireError::protocol("the server asks for a local file, which was not offered")),
@@ -147,6 +155,12 @@ impl Answer {
 /// Whether a packet ends columns or rows.
 pub(crate) fn is_eof(packet: &[u8]) -> bool {
     packet.first() == Some(&0xFE) && packet.len() < EOF_BYTES_MAX
+}
+
+/// Whether another result follows the rows that this EOF packet ends.
+pub(crate) fn eof_has_more(packet: &[u8]) -> bool {
+    let status = packet.get(3..5).and_then(|bytes| bytes.first_chunk::<2>());
+    status.is_some_and(|bytes| u16::from_le_bytes(*bytes) & SERVER_MORE_RESULTS_EXISTS != 0)
 }
 
 /// The error in an ERR packet. Before the connection phase has ended it comes without an SQL state.

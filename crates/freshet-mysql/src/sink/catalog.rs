@@ -1,0 +1,220 @@
+//! A target table as the server's catalogue has it, and whether a source table fits it.
+//!
+//! Reads only. What does not fit is refused before a row is written: an engine without transactions, a column that is
+//! missing or too narrow, a generated column that cannot be written (R13), a trigger, which nothing can turn off here
+//! (R16), a key that is compared more coarsely than on the source. What is merely stricter (R17) is listed.
+
+use crate::catalog::{read_one, sql_string};
+use crate::sink::error::{Scope, statement_error};
+use crate::sink::session::Session;
+use crate::sink::types;
+use freshet_core::sink::TablePlan;
+use freshet_core::table::{ColumnInfo, Dialect, TableInfo};
+use freshet_core::{Column, DataType, Error, Result, TableName, TableSchema};
+
+/// A table of the target.
+#[derive(Clone, Debug)]
+pub(crate) struct TargetTable {
+    pub name: TableName,
+    /// Columns, key and indexes; the dialect is the server's own.
+    pub info: TableInfo,
+    /// `InnoDB`, and `BASE TABLE`.
+    engine: String,
+    kind: String,
+    /// Columns that an update sets by itself (R18).
+    pub self_updated: Vec<String>,
+    triggers: Vec<String>,
+    /// Name, and `CHECK` or `FOREIGN KEY`.
+    constraints: Vec<(String, String)>,
+}
+
+impl TargetTable {
+    /// Whether there is something of that name.
+    pub(crate) async fn is_there(session: &mut Session, name: &TableName) -> Result<bool> {
+        Ok(kind_and_engine(session, name).await?.is_some())
+    }
+
+    /// Reads a table; `None` if it is not there.
+    pub(crate) async fn read(session: &mut Session, name: &TableName) -> Result<Option<TargetTable>> {
+        const DOING: &str = "Reading the target's catalogue";
+        let Some((kind, engine)) = kind_and_engine(session, name).await? else { return Ok(None) };
+        let info = read_one(&mut session.connection, &session.server, name).await?;
+        let info = info.ok_or_else(|| {
+            Error::invalid(format!("Target table {name} has a column of a type that is not known here"))
+        })?;
+        let (schema, table) = (sql_string(&name.schema), sql_string(&name.table));
+        let is_it = format!("table_schema = {schema} and table_name = {table}");
+        let mut pairs = Vec::new();
+        for sql in [
+            format!("select column_name, extra from information_schema.columns where {is_it}"),
+            format!(
+                "select trigger_name, '' from information_schema.triggers where event_object_schema = {schema} \
+                 and event_object_table = {table}"
+            ),
+            format!(
+                "select constraint_name, constraint_type from information_schema.table_constraints where {is_it} \
+                 and constraint_type in ('CHECK', 'FOREIGN KEY')"
+            ),
+        ] {
+            let rows = session.query(&sql, DOING).await?;
+            let pair = |row: &crate::wire::Row| {
+                (row.text(0).unwrap_or("").to_owned(), row.text(1).unwrap_or("").to_owned())
+            };
+            pairs.push(rows.rows().iter().map(pair).collect::<Vec<_>>());
+        }
+        let constraints = pairs.pop().unwrap_or_default();
+        let triggers = pairs.pop().unwrap_or_default().into_iter().map(|(name, _)| name).collect();
+        let extras = pairs.pop().unwrap_or_default();
+        let self_updated = extras.into_iter().filter(|(_, extra)| updates_itself(extra)).map(|(name, _)| name);
+        let self_updated = self_updated.collect();
+        Ok(Some(TargetTable { name: name.clone(), info, engine, kind, self_updated, triggers, constraints }))
+    }
+
+    /// A column's definition, by name (D12).
+    pub(crate) fn column(&self, name: &str) -> Option<(&Column, &ColumnInfo)> {
+        let at = self.info.schema.column(name)?;
+        Some((&self.info.schema.columns()[at], &self.info.columns[at]))
+    }
+
+    /// Whether a unique index is over exactly these columns, in any order.
+    pub(crate) fn has_unique_over(&self, names: &[&str]) -> bool {
+        let same = |own: &[&str]| own.len() == names.len() && names.iter().all(|name| own.contains(name));
+        if same(&key_names(&self.info.schema)) {
+            return true;
+        }
+        let columns = self.info.schema.columns();
+        self.info.indexes.iter().filter(|index| index.unique).any(|index| {
+            let parts: Option<Vec<&str>> = index
+                .parts
+                .iter()
+                .map(|part| {
+                    part.column.filter(|_| part.prefix.is_none()).map(|c| columns[usize::from(c)].name.as_str())
+                })
+                .collect();
+            parts.is_some_and(|parts| same(&parts))
+        })
+    }
+
+    /// Everything that keeps the source table from being written here.
+    pub(crate) fn misfits(&self, info: &TableInfo, keeps_rows: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        if self.kind != "BASE TABLE" {
+            out.push(format!("it is no ordinary table ({})", self.kind.to_ascii_lowercase()));
+        }
+        if !self.engine.eq_ignore_ascii_case("InnoDB") {
+            out.push(format!("its engine {} has no transactions: ALTER TABLE .. ENGINE = InnoDB", self.engine));
+        }
+        for (column, source) in info.schema.columns().iter().zip(&info.columns) {
+            out.extend(self.column_misfits(info, column, source));
+        }
+        for (column, own) in self.info.schema.columns().iter().zip(&self.info.columns) {
+            let is_filled = own.default.is_some() || own.generated || own.auto_increment || !own.not_null;
+            if info.schema.column(&column.name).is_none() && !is_filled {
+                out.push(format!(
+                    "column {} is NOT NULL without a default, and the source has none of that name",
+                    column.name
+                ));
+            }
+        }
+        out.extend(self.triggers.iter().map(|name| format!("trigger {name} would fire")));
+        out.extend(self.key_misfit(info, keeps_rows));
+        out
+    }
+
+    fn column_misfits(&self, info: &TableInfo, column: &Column, source: &ColumnInfo) -> Vec<String> {
+        let Some((target, own)) = self.column(&column.name) else {
+            return vec![format!("column {} is missing", column.name)];
+        };
+        let mut out = Vec::new();
+        let refused = types::bind(&column.data_type, &target.data_type).err();
+        let misfit = types::misfit(info.dialect, &column.data_type, &target.data_type).map(str::to_owned);
+        if let Some(why) = refused.or(misfit) {
+            out.push(format!("column {} is declared {}, which {why}", column.name, own.native_type));
+        }
+        if own.generated {
+            out.push(format!("column {} is generated and cannot be written", column.name));
+        }
+        let is_key = info.schema.key().iter().any(|k| info.schema.columns()[usize::from(*k)].name == column.name);
+        if let Some(ours) = own.collation.as_deref().filter(|_| is_key && is_text(&target.data_type)) {
+            let theirs = source.collation.as_deref().filter(|_| info.dialect == Dialect::Mysql);
+            if theirs != Some(ours) && !compares_bytes(ours) {
+                out.push(format!(
+                    "column {} of the key is compared by {ours}, by which keys of the source may be equal",
+                    column.name
+                ));
+            }
+        }
+        out
+    }
+
+    fn key_misfit(&self, info: &TableInfo, keeps_rows: bool) -> Option<String> {
+        let names = key_names(&info.schema);
+        if names.is_empty() || self.has_unique_over(&names) {
+            return None;
+        }
+        let own = key_names(&self.info.schema);
+        if own.is_empty() && !keeps_rows {
+            return Some(format!("it has no primary key over the source's ({})", names.join(", ")));
+        }
+        Some(format!("no unique index is over the source's key ({})", names.join(", ")))
+    }
+
+    /// What is stricter here than on the source (R17), and what is only here.
+    pub(crate) fn stricter(&self, plan: &TablePlan) -> Vec<String> {
+        let info = &plan.info;
+        let mut out = Vec::new();
+        for (column, own) in self.info.schema.columns().iter().zip(&self.info.columns) {
+            match info.schema.column(&column.name) {
+                Some(at) if own.not_null && info.schema.columns()[at].nullable && !info.columns[at].not_null => {
+                    out.push(format!("Column {} is NOT NULL on the target only", column.name));
+                }
+                Some(_) => {}
+                None => out.push(format!("Column {} is on the target only and is left alone", column.name)),
+            }
+        }
+        for (name, kind) in &self.constraints {
+            out.push(match kind.as_str() {
+                "CHECK" => format!("Constraint {name} of the target is enforced"),
+                _ => format!("Foreign key {name} of the target is not enforced for our rows"),
+            });
+        }
+        for index in self.info.indexes.iter().filter(|index| index.unique) {
+            if !info.indexes.iter().any(|i| i.unique && i.name == index.name) {
+                out.push(format!("Unique index {} of the target is enforced", index.name));
+            }
+        }
+        out.into_iter().map(|line| format!("{}: {line}", plan.target)).collect()
+    }
+}
+
+async fn kind_and_engine(session: &mut Session, name: &TableName) -> Result<Option<(String, String)>> {
+    let sql = format!(
+        "select table_type, engine, table_name from information_schema.tables \
+         where table_schema = {} and table_name = {}",
+        sql_string(&name.schema),
+        sql_string(&name.table)
+    );
+    let rows = session.connection.query(&sql).await;
+    let rows = rows.map_err(|e| statement_error(&Scope::Session, "Looking for the target table", e))?;
+    // MariaDB compares these names without case.
+    let row = rows.rows().iter().find(|row| row.text(2) == Some(name.table.as_str()));
+    Ok(row.map(|row| (row.text(0).unwrap_or("").to_owned(), row.text(1).unwrap_or("none").to_owned())))
+}
+
+fn updates_itself(extra: &str) -> bool {
+    extra.to_ascii_lowercase().contains("on update")
+}
+
+fn is_text(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Text { .. })
+}
+
+/// Whether a collation tells every two texts apart, trailing blanks included.
+fn compares_bytes(collation: &str) -> bool {
+    collation.ends_with("0900_bin") || collation.ends_with("nopad_bin") || collation.starts_with("ascii_bin")
+}
+
+/// Names of the key's columns.
+pub(crate) fn key_names(schema: &TableSchema) -> Vec<&str> {
+    schema.key().iter().map(|k| schema.columns()[usize::from(*k)].name.as_str()).collect()
+}

@@ -1,0 +1,15 @@
+//! The MySQL and MariaDB sink on real servers: its contract, its types, and what it does when connections end.
+//!
+//! One server of each flavour is shared by all tests; what they expect is read by the server's own client.
+
+#![allow(clippy::unwrap_used)]
+
+mod common;
+mod conformance;
+mod rows;
+mod types;
+
+
+
+
+

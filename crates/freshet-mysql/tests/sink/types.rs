@@ -1,0 +1,247 @@
+//! Every type from a real source to a real target, by the load and by every way of applying: the client prints the same
+//! on both sides (M1 to M20, R13).
+
+use crate::common::{FLAVORS, Place, shared};
+use crate::rows::{begin, chunk, durable};
+use every_type::{BOTH, Case, MARIADB, MYSQL};
+use freshet_core::codec::BatchBuilder;
+use freshet_core::log::Record;
+use freshet_core::sink::{PrepareMode, Sink, TablePlan};
+use freshet_core::source::Selects;
+use freshet_core::table::{TableInfo, TableReader};
+use freshet_core::window::{Counts, ImageRef, Step, StepKind, Window};
+use freshet_core::{Batch, EventRef, Offset, SchemaMap, TableName, TableSchema};
+use freshet_mysql::server::Flavour;
+use freshet_mysql::sink::MySqlSink;
+use freshet_mysql::table::{MysqlTableReader, ViewMethod};
+use freshet_mysql::wire::ConnectOptions;
+use freshet_testkit::conformance::sink::{mark, position};
+use freshet_testkit::servers::{Flavor, MyServer};
+use std::sync::Arc;
+
+#[path = "../shared/every_type.rs"]
+mod every_type;
+
+/// Rows from this id on hold the value of the row before them in the list.
+const MOVED: usize = 100;
+
+struct Database(String);
+
+impl Selects for Database {
+    fn selects(&self, table: &TableName) -> bool {
+        table.schema == self.0
+    }
+
+    fn selects_schema(&self, schema: &str) -> bool {
+        schema == self.0
+    }
+}
+
+/// A source's tables as its reader has them: definition and rows.
+async fn read(server: &MyServer, database: &str) -> Vec<(TableInfo, Batch)> {
+    let options = ConnectOptions { port: server.port(), ..ConnectOptions::new("127.0.0.1", "root") };
+    let flavour = match server.flavor() {
+        Flavor::MariaDb => Flavour::Mariadb,
+        Flavor::MySql => Flavour::Mysql,
+    };
+    let mut tables = MysqlTableReader::new(options, flavour).with_method(ViewMethod::Lock);
+    let mut view = tables.view(&Database(database.to_owned()), 1).await.unwrap();
+    let reader = view.readers[0].as_mut();
+    let mut out = Vec::new();
+    for table in &view.tables {
+        let mut batch = BatchBuilder::new();
+        for chunk in reader.plan(table, 1_000).await.unwrap() {
+            reader.open(table, &chunk).await.unwrap();
+            while reader.read(&mut batch, usize::MAX).await.unwrap() {}
+        }
+        out.push((table.clone(), batch.seal()));
+    }
+    out
+}
+
+fn fill(server: &MyServer, database: &str, cases: &[&Case]) {
+    let mut sql = format!(
+        "drop database if exists {database}; create database {database} character set utf8mb4; use {database}; \
+         set time_zone = '+00:00'; set names utf8mb4; set sql_mode = 'ALLOW_INVALID_DATES'; "
+    );
+    for (number, (column, values)) in cases.iter().enumerate() {
+        let table = format!("t{number}");
+        sql.push_str(&format!("create table {table} (id int primary key, v {column});\n"));
+        for at in 0..values.len() {
+            let next = values[(at + 1) % values.len()];
+            sql.push_str(&format!("insert into {table} (id, v) values ({at}, {});\n", values[at]));
+            sql.push_str(&format!("insert into {table} (id, v) values ({}, {next});\n", MOVED + at));
+        }
+    }
+    server.sql(&sql);
+}
+
+/// The same table under another name on both sides, and with that key.
+fn renamed(info: &TableInfo, way: &str, key: &[u16]) -> TablePlan {
+    let name = format!("{}_{way}", info.name().table);
+    let source = TableName::new(info.name().schema.clone(), name.clone());
+    let schema = TableSchema::new(source, info.schema.columns().to_vec(), key.to_vec()).unwrap();
+    let info = TableInfo { schema: Arc::new(schema), ..info.clone() };
+    TablePlan { info: Arc::new(info), target: TableName::new("target", name) }
+}
+
+fn images(batch: &Batch) -> Vec<ImageRef> {
+    let base = batch.bytes().as_ptr() as usize;
+    let mut images = Vec::new();
+    for event in batch.events() {
+        if let EventRef::Insert { after, .. } = event.unwrap() {
+            let start = (after.as_ptr() as usize - base) as u32;
+            images.push(ImageRef { record: 0, start, len: after.len() as u32, schema: 0 });
+        }
+    }
+    images
+}
+
+fn window(plan: &TablePlan, batch: &Batch, end: u64, ordered: bool, kind: StepKind) -> Window {
+    let mut schemas = SchemaMap::default();
+    schemas.insert(plan.info.schema.clone()).unwrap();
+    let (offset, next) = (Offset(end - 1), Offset(end));
+    let record = Record { offset, next, batch: batch.clone(), position: Some(position(end)), schemas };
+    Window {
+        records: vec![record],
+        schemas: vec![plan.info.schema.clone()],
+        steps: vec![Step { table: plan.info.name().clone(), kind }],
+        end: Some(mark(end)),
+        ordered,
+        changes: Counts::default(),
+        commit_us: 1,
+    }
+}
+
+/// A select of what the client prints of a table: values, and their bytes where a value's text does not tell them.
+fn select(name: &str, table: &str, declared: &str, rows: &str) -> String {
+    let is_float = ["float", "double", "real"].iter().any(|word| declared.starts_with(word));
+    let value = if is_float { "v + 0e0" } else { "hex(v)" };
+    format!("select '{name}' as name, id, v, {value} from {table} where {rows} order by id;\n")
+}
+
+/// One table in one way.
+struct Way<'t> {
+    name: &'static str,
+    plan: TablePlan,
+    info: &'t TableInfo,
+    batch: &'t Batch,
+}
+
+impl Way<'_> {
+    fn declared(&self) -> &str {
+        &self.info.columns.last().unwrap().native_type
+    }
+
+    fn title(&self) -> String {
+        format!("{} by {}", self.declared().replace(['\'', '\\'], ""), self.name)
+    }
+
+    async fn load(&self, sink: &mut MySqlSink) -> Result<(), freshet_core::Error> {
+        sink.plan_chunks(self.plan.info.name(), &[chunk(&self.plan)]).await?;
+        let mut loader = sink.loader().await?;
+        loader.open(&self.plan, &chunk(&self.plan)).await?;
+        loader.rows(self.batch.clone()).await?;
+        loader.finish(&position(0)).await.map(drop)
+    }
+
+    fn step(&self, step: &str) -> StepKind {
+        let all = images(self.batch);
+        let (rows, moved) = all.split_at(all.len() / 2);
+        match (step, self.name) {
+            ("insert", "upsert") => StepKind::Upsert(rows.to_vec()),
+            ("insert", _) => StepKind::Insert(rows.to_vec()),
+            ("update", _) => StepKind::Update(rows.iter().copied().zip(moved.iter().copied()).collect()),
+            (_, _) => StepKind::Delete(moved.to_vec()),
+        }
+    }
+}
+
+/// Takes every table through the load, or an insert, an update of key and value, and a delete; the differences.
+async fn run(place: &Place, source: &MyServer, ways: &[Way<'_>]) -> Vec<String> {
+    let (mut sink, mut end, mut faults) = (place.mysql_sink(), 0, Vec::new());
+    begin(&mut sink).await;
+    let plans: Vec<TablePlan> = ways.iter().map(|way| way.plan.clone()).collect();
+    sink.prepare(&plans, PrepareMode::CreateIfAbsent).await.unwrap();
+    let is_load = |way: &&Way<'_>| way.name == "load";
+    for way in ways.iter().filter(is_load) {
+        if let Err(error) = way.load(&mut sink).await {
+            faults.push(format!("{}: {error}", way.title()));
+            sink.take_over().await.unwrap();
+        }
+    }
+    for step in ["load", "insert", "update", "delete"] {
+        let (mut expect, mut found) = (String::new(), String::new());
+        for way in ways.iter().filter(|way| is_load(way) == (step == "load")) {
+            let declared = way.declared();
+            if step != "load" {
+                let window = window(&way.plan, way.batch, end + 1, way.name == "row", way.step(step));
+                match durable(&mut sink, window).await {
+                    Ok(_) => end += 1,
+                    Err(error) => {
+                        faults.push(format!("{} {step}: {error}", way.title()));
+                        sink.take_over().await.unwrap();
+                    }
+                }
+            }
+            let rows = match step {
+                "load" => "1".to_owned(),
+                "insert" => format!("id < {MOVED}"),
+                "update" => format!("id >= {MOVED}"),
+                _ => "0".to_owned(),
+            };
+            expect.push_str(&select(&way.title(), &way.info.name().to_string(), declared, &rows));
+            found.push_str(&select(&way.title(), &way.plan.target.to_string(), declared, "1"));
+        }
+        let session = "set time_zone = '+00:00'; set names utf8mb4; ";
+        let (expect, found) =
+            (source.sql(&format!("{session}{expect}")), place.server.sql(&format!("{session}{found}")));
+        let (expect, found): (Vec<&str>, Vec<&str>) = (expect.lines().collect(), found.lines().collect());
+        faults.extend(expect.iter().filter(|line| !found.contains(line)).map(|l| format!("{step} lost {l:.300}")));
+        faults.extend(found.iter().filter(|line| !expect.contains(line)).map(|l| format!("{step} made {l:.300}")));
+    }
+    faults
+}
+
+async fn every_type(source: Flavor, target: Flavor) {
+    let own = match (source, source == target) {
+        (_, false) => &[],
+        (Flavor::MariaDb, true) => MARIADB,
+        (Flavor::MySql, true) => MYSQL,
+    };
+    // `serial` is unique, and every value stands in two rows here.
+    let cases: Vec<&Case> = BOTH.iter().chain(own).filter(|(column, _)| *column != "serial").collect();
+    let database = format!("types_{source:?}_{target:?}").to_lowercase();
+    let from = shared(source);
+    fill(from, &database, &cases);
+    let tables = read(from, &database).await;
+    assert_eq!(tables.len(), cases.len());
+    let place = Place::new(target).await;
+    let mut ways = Vec::new();
+    for (info, batch) in &tables {
+        // A batch names its schema.
+        let target = TableName::new("target", format!("{}_load", info.name().table));
+        let plan = TablePlan { info: Arc::new(info.clone()), target };
+        ways.push(Way { name: "load", plan, info, batch });
+        for (name, key) in [("bulk", &[0][..]), ("row", &[0]), ("upsert", &[0]), ("keyless", &[])] {
+            ways.push(Way { name, plan: renamed(info, name, key), info, batch });
+        }
+    }
+    let faults = run(&place, from, &ways).await;
+    assert!(faults.is_empty(), "{source:?} to {target:?}:\n{}", faults.join("\n"));
+}
+
+/// M1 to M20, R13: the same flavour on both sides.
+#[tokio::test(flavor = "multi_thread")]
+async fn m1_to_m20_every_type_arrives_as_it_was() {
+    for flavor in FLAVORS {
+        every_type(flavor, flavor).await;
+    }
+}
+
+/// M1 to M20: the other flavour, in the types that both have.
+#[tokio::test(flavor = "multi_thread")]
+async fn m1_to_m20_every_common_type_arrives_at_the_other_flavour() {
+    every_type(Flavor::MariaDb, Flavor::MySql).await;
+    every_type(Flavor::MySql, Flavor::MariaDb).await;
+}
