@@ -204,9 +204,7 @@ impl BoundColumn {
                 format!("cast(convert({name} using utf8mb4) as binary)"),
                 [b"cast(", text, b" as binary)"].concat(),
             ),
-            (DataType::Json { .. }, text) => {
-                (name.clone(), [b"cast(", text, b" as json)"].concat())
-            }
+            (DataType::Json { .. }, text) => (name.clone(), [b"cast(", text, b" as json)"].concat()),
             (DataType::Geometry { .. } | DataType::Vector { .. }, hex) => {
                 (format!("hex({name})"), hex_upper(hex))
             }

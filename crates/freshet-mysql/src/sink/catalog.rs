@@ -18,9 +18,7 @@ pub(crate) struct TargetTable {
     pub name: TableName,
     /// Columns, key and indexes; the dialect is the server's own.
     pub info: TableInfo,
-    /// `InnoDB`, and `BASE TABLE`.
     engine: String,
-    kind: String,
     /// Columns that an update sets by itself (R18).
     pub self_updated: Vec<String>,
     triggers: Vec<String>,
@@ -38,6 +36,10 @@ impl TargetTable {
     pub(crate) async fn read(session: &mut Session, name: &TableName) -> Result<Option<TargetTable>> {
         const DOING: &str = "Reading the target's catalogue";
         let Some((kind, engine)) = kind_and_engine(session, name).await? else { return Ok(None) };
+        if kind != "BASE TABLE" {
+            let text = format!("Target table {name} is no ordinary table ({})", kind.to_ascii_lowercase());
+            return Err(Error::invalid(text).with_hint("Map the source table to another name"));
+        }
         let info = read_one(&mut session.connection, &session.server, name).await?;
         let info = info.ok_or_else(|| {
             Error::invalid(format!("Target table {name} has a column of a type that is not known here"))
@@ -65,9 +67,10 @@ impl TargetTable {
         let constraints = pairs.pop().unwrap_or_default();
         let triggers = pairs.pop().unwrap_or_default().into_iter().map(|(name, _)| name).collect();
         let extras = pairs.pop().unwrap_or_default();
-        let self_updated = extras.into_iter().filter(|(_, extra)| updates_itself(extra)).map(|(name, _)| name);
+        let self_updated =
+            extras.into_iter().filter(|(_, extra)| updates_itself(extra)).map(|(name, _)| name);
         let self_updated = self_updated.collect();
-        Ok(Some(TargetTable { name: name.clone(), info, engine, kind, self_updated, triggers, constraints }))
+        Ok(Some(TargetTable { name: name.clone(), info, engine, self_updated, triggers, constraints }))
     }
 
     /// A column's definition, by name (D12).
@@ -88,7 +91,9 @@ impl TargetTable {
                 .parts
                 .iter()
                 .map(|part| {
-                    part.column.filter(|_| part.prefix.is_none()).map(|c| columns[usize::from(c)].name.as_str())
+                    part.column
+                        .filter(|_| part.prefix.is_none())
+                        .map(|c| columns[usize::from(c)].name.as_str())
                 })
                 .collect();
             parts.is_some_and(|parts| same(&parts))
@@ -98,11 +103,11 @@ impl TargetTable {
     /// Everything that keeps the source table from being written here.
     pub(crate) fn misfits(&self, info: &TableInfo, keeps_rows: bool) -> Vec<String> {
         let mut out = Vec::new();
-        if self.kind != "BASE TABLE" {
-            out.push(format!("it is no ordinary table ({})", self.kind.to_ascii_lowercase()));
-        }
         if !self.engine.eq_ignore_ascii_case("InnoDB") {
-            out.push(format!("its engine {} has no transactions: ALTER TABLE .. ENGINE = InnoDB", self.engine));
+            out.push(format!(
+                "its engine {} has no transactions: ALTER TABLE .. ENGINE = InnoDB",
+                self.engine
+            ));
         }
         for (column, source) in info.schema.columns().iter().zip(&info.columns) {
             out.extend(self.column_misfits(info, column, source));
@@ -134,7 +139,8 @@ impl TargetTable {
         if own.generated {
             out.push(format!("column {} is generated and cannot be written", column.name));
         }
-        let is_key = info.schema.key().iter().any(|k| info.schema.columns()[usize::from(*k)].name == column.name);
+        let is_key =
+            info.schema.key().iter().any(|k| info.schema.columns()[usize::from(*k)].name == column.name);
         if let Some(ours) = own.collation.as_deref().filter(|_| is_key && is_text(&target.data_type)) {
             let theirs = source.collation.as_deref().filter(|_| info.dialect == Dialect::Mysql);
             if theirs != Some(ours) && !compares_bytes(ours) {
@@ -165,7 +171,9 @@ impl TargetTable {
         let mut out = Vec::new();
         for (column, own) in self.info.schema.columns().iter().zip(&self.info.columns) {
             match info.schema.column(&column.name) {
-                Some(at) if own.not_null && info.schema.columns()[at].nullable && !info.columns[at].not_null => {
+                Some(at)
+                    if own.not_null && info.schema.columns()[at].nullable && !info.columns[at].not_null =>
+                {
                     out.push(format!("Column {} is NOT NULL on the target only", column.name));
                 }
                 Some(_) => {}

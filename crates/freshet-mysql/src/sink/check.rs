@@ -49,7 +49,13 @@ fn server(options: &SinkOptions, session: &Session, found: &mut Findings) {
     let is_statement = server.variable("binlog_format").is_some_and(|v| v.eq_ignore_ascii_case("statement"));
     if server.is_on("log_bin") && is_statement {
         let message = "It is STATEMENT, with which READ COMMITTED cannot write";
-        found.add(Severity::Error, "target.binlog-format", "binlog_format", message, "Set binlog_format = ROW");
+        found.add(
+            Severity::Error,
+            "target.binlog-format",
+            "binlog_format",
+            message,
+            "Set binlog_format = ROW",
+        );
     }
     if server.is_on("wsrep_on") {
         let message = "The server is a member of a Galera cluster: the sink is fenced on this member only";
@@ -76,7 +82,15 @@ async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings
         let remedy = "Give the source table a primary key";
         found.add(Severity::Warning, "target.no-key", &subject, message, remedy);
     }
-    let Some(target) = TargetTable::read(session, &plan.target).await? else { return Ok(()) };
+    let target = match TargetTable::read(session, &plan.target).await {
+        Ok(Some(target)) => target,
+        Ok(None) => return Ok(()),
+        Err(error) if *error.kind() == ErrorKind::Invalid => {
+            found.add_error("target.table", &subject, &error);
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
     for misfit in target.misfits(&plan.info, false) {
         let remedy = "Change it, or let freshet make it (prepare: drop-and-create)";
         found.add(Severity::Error, "target.misfit", &subject, format!("It does not fit: {misfit}"), remedy);

@@ -591,7 +591,7 @@ fn phase(text: &str) -> Result<Option<TablePhase>> {
     all.into_iter().find(|p| phase_text(*p) == text).ok_or_else(|| damaged("a phase that is none"))
 }
 
-fn cell<'a>(row: &'a Row, at: usize) -> Result<&'a str> {
+fn cell(row: &Row, at: usize) -> Result<&str> {
     row.text(at).ok_or_else(|| damaged("a name"))
 }
 

@@ -70,7 +70,8 @@ fn declared(plan: &TablePlan, column: usize, facts: Facts) -> Result<Declared, S
 
 /// Types of which a key or an index holds the beginning only.
 fn is_unbounded(sql: &str) -> bool {
-    let word = sql.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase();
+    let word =
+        sql.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_ascii_lowercase();
     word.ends_with("text") || word.ends_with("blob") || word == "json" || word == "vector"
 }
 
@@ -130,10 +131,8 @@ fn collate(
     missing: &HashSet<String>,
 ) -> String {
     let by_bytes = || format!(" character set utf8mb4 collate {}", facts.binary_collation());
-    let is_text = matches!(
-        column.data_type,
-        DataType::Text { .. } | DataType::Enum { .. } | DataType::Set { .. }
-    );
+    let is_text =
+        matches!(column.data_type, DataType::Text { .. } | DataType::Enum { .. } | DataType::Set { .. });
     match carried_collation(plan, info) {
         _ if declared.is_byte_compared => by_bytes(),
         _ if plan.info.dialect == Dialect::Postgres || !is_text => String::new(),
@@ -241,7 +240,8 @@ pub(crate) fn indexes(plan: &TablePlan, facts: Facts) -> (Vec<IndexPlan>, Vec<St
 
 /// A unique index that stands for the primary key on the source (R8) is the primary key here.
 fn is_the_key(plan: &TablePlan, index: &IndexInfo) -> bool {
-    let parts: Vec<Option<u16>> = index.parts.iter().map(|p| p.column.filter(|_| p.prefix.is_none())).collect();
+    let parts: Vec<Option<u16>> =
+        index.parts.iter().map(|p| p.column.filter(|_| p.prefix.is_none())).collect();
     let key: Vec<Option<u16>> = plan.info.schema.key().iter().map(|k| Some(*k)).collect();
     index.unique && parts == key
 }
@@ -264,7 +264,11 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
             return Err(format!("column {} is {type_name} here, which has no order", column.name));
         }
         let prefix = prefix.map(|n| format!("({n})")).unwrap_or_default();
-        parts.push(format!("{}{prefix}{}", sql_ident(&column.name), if part.descending { " desc" } else { "" }));
+        parts.push(format!(
+            "{}{prefix}{}",
+            sql_ident(&column.name),
+            if part.descending { " desc" } else { "" }
+        ));
     }
     if index.name.chars().count() > NAME_CHARS_MAX {
         return Err(format!("its name has more than {NAME_CHARS_MAX} characters"));
@@ -286,7 +290,11 @@ pub(crate) fn not_carried(plan: &TablePlan, facts: Facts) -> Vec<String> {
     for (at, (column, info)) in plan.info.schema.columns().iter().zip(&plan.info.columns).enumerate() {
         let what = format!("column {} of {name}", column.name);
         let has_default = info.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"));
-        if has_default && !info.generated && !info.auto_increment && carried_default(plan, at, facts).is_none() {
+        if has_default
+            && !info.generated
+            && !info.auto_increment
+            && carried_default(plan, at, facts).is_none()
+        {
             lines.push(format!("Default of {what}"));
         }
         if info.generated {
@@ -305,12 +313,9 @@ mod tests {
 
     #[test]
     fn defaults_that_may_be_expressions_are_left_out() {
-        for (text, expect) in [
-            ("'it''s'", Some("'it''s'")),
-            ("bare", Some("'bare'")),
-            ("uuid()", None),
-            ("", Some("''")),
-        ] {
+        for (text, expect) in
+            [("'it''s'", Some("'it''s'")), ("bare", Some("'bare'")), ("uuid()", None), ("", Some("''"))]
+        {
             assert_eq!(string(text).as_deref(), expect, "{text}");
         }
         assert_eq!(number("'7'").as_deref(), Some("7"));

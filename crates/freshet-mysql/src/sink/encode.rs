@@ -1,7 +1,7 @@
 //! A cell as a literal of SQL: exact, whatever the value, for sessions as `session.rs` makes them.
 //!
-//! Floats are written with the fewest digits that give the same bits (`-0e0` for minus zero, which as a decimal would
-//! lose its sign), bytes and text quoted with the connection's backslash escapes, enums and sets by number, so that no
+//! Floats are written with the fewest digits that give the same bits (a minus zero
+//! keeps its sign), bytes and text quoted with the connection's backslash escapes, enums and sets by number, so that no
 //! label is looked up. What has no place on the target is a [`Fault`]; no message holds a value.
 
 use crate::sink::options::{DatePolicy, Policies, UndecodablePolicy};
@@ -86,9 +86,7 @@ impl Fault {
         match self {
             Fault::Date => Some("Set policies.invalid_dates: null, or mend the value on the source"),
             Fault::NotANumber => Some("Mend the value on the source, or exclude the column"),
-            Fault::Undecodable => {
-                Some("Set policies.undecodable: replace, or mend the value on the source")
-            }
+            Fault::Undecodable => Some("Set policies.undecodable: replace, or mend the value on the source"),
             Fault::Absent | Fault::Kind | Fault::TooLong | Fault::Image(_) => None,
         }
     }
@@ -211,12 +209,15 @@ pub(crate) fn hex_upper(literal: &[u8]) -> Vec<u8> {
 }
 
 /// `{:e}` gives the fewest digits that are read back as the same number, and always an exponent, which makes the
-/// literal a double.
+/// literal a double. Minus zero goes as text: MariaDB takes the minus for an operator, and the sign is lost.
 fn float(f: f64, out: &mut Vec<u8>) -> Result<(), Fault> {
     if !f.is_finite() {
         return Err(Fault::NotANumber);
     }
-    let _ = write!(out, "{f:e}");
+    match f == 0.0 && f.is_sign_negative() {
+        true => out.extend_from_slice(b"'-0e0'"),
+        false => put(out, format_args!("{f:e}")),
+    }
     Ok(())
 }
 
@@ -322,7 +323,7 @@ mod tests {
 
     #[test]
     fn m5_floats_keep_every_bit_and_their_sign() {
-        check(&Encoder::Float, ValueRef::Float64(-0.0), "-0e0");
+        check(&Encoder::Float, ValueRef::Float64(-0.0), "'-0e0'");
         check(&Encoder::Float, ValueRef::Float32(0.1), "1.0000000149011612e-1");
         for f in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.1, 1.0 / 3.0] {
             let mut out = Vec::new();
@@ -336,7 +337,7 @@ mod tests {
     #[test]
     fn strings_are_quoted() {
         check(&Encoder::Text, ValueRef::Text("it's a \\ and \0"), r"'it\'s a \\ and \0'");
-let mut out = Vec::new();
+        let mut out = Vec::new();
         quote(b"'\xff", &mut out);
         assert_eq!(out, b"'\\'\xff'");
     }

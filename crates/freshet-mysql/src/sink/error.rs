@@ -41,7 +41,9 @@ fn class(code: u16) -> Class {
         // Duplicates; NULL, range, length, character, date and number of a value; checks; foreign keys; JSON;
         // geometry; no default; row too large.
         1022 | 1062 | 1169 | 1586 => Class::Data,
-        1048 | 1263 | 1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1411 | 1441 | 1525 | 1690 | 3854 => Class::Data,
+        1048 | 1263 | 1264 | 1265 | 1292 | 1366 | 1367 | 1406 | 1411 | 1441 | 1525 | 1690 | 3854 => {
+            Class::Data
+        }
         3819 | 4025 | 1216 | 1217 | 1451 | 1452 | 1364 | 1118 | 1153 | 1301 => Class::Data,
         3140..=3160 | 1416 | 3037 | 3616 | 3617 | 3643 | 3732 | 4078 | 1300 => Class::Data,
         1050 | 1051 | 1054 | 1146 | 1091 | 1061 | 1067 | 1068 | 1069 | 1070 | 1071 | 1072 | 1073 | 1075 => {
@@ -69,7 +71,9 @@ pub(crate) fn statement_error(scope: &Scope, doing: impl Display, error: WireErr
         (Class::Again, _) => Error::unavailable(text),
         (_, Scope::Bulk) => Error::reorder(text),
         (Class::Data, Scope::Table(table) | Scope::Row(table)) => Error::table(table.clone(), text)
-            .with_hint("Change the target table to take what the source has, or exclude the column or the table"),
+            .with_hint(
+                "Change the target table to take what the source has, or exclude the column or the table",
+            ),
         (_, Scope::Table(table) | Scope::Row(table)) => Error::table(table.clone(), text)
             .with_hint("Make the target table what it was, or load the table again"),
         (_, Scope::Session) => Error::invalid(text),
@@ -142,7 +146,11 @@ mod tests {
             assert!(!text.contains("4711") && text.contains(kept), "{text}");
         };
         check(1062, "Duplicate entry '4711' for key 'orders.PRIMARY'", "for key 'orders.PRIMARY'");
-        check(1366, "Incorrect integer value: '4711' for column `s`.`o`.`n` at row 1", "for column `s`.`o`.`n`");
+        check(
+            1366,
+            "Incorrect integer value: '4711' for column `s`.`o`.`n` at row 1",
+            "for column `s`.`o`.`n`",
+        );
         check(1048, "Column 'n' cannot be null", "for column 'n'");
         check(9999, "Something about 4711", "server error 9999");
     }

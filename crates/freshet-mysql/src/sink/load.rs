@@ -57,7 +57,8 @@ impl Loader {
     /// The connection, once what is under way has been answered.
     async fn session(&mut self) -> Result<&mut Session> {
         if let Some(task) = self.sending.take() {
-            let (session, outcome) = task.await.map_err(|_| Error::internal("Loading a chunk was cut off"))?;
+            let (session, outcome) =
+                task.await.map_err(|_| Error::internal("Loading a chunk was cut off"))?;
             self.session = Some(session);
             outcome?;
         }

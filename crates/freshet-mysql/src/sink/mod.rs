@@ -282,8 +282,7 @@ impl Owned {
     /// Waits for the window under way; its mark, if it had one.
     async fn settle(&mut self) -> Result<Option<Mark>> {
         let Some(task) = self.under_way.take() else { return Ok(None) };
-        let (session, outcome) =
-            task.await.map_err(|_| Error::internal("Applying a window was cut off"))?;
+        let (session, outcome) = task.await.map_err(|_| Error::internal("Applying a window was cut off"))?;
         self.session = Some(session);
         outcome
     }

@@ -164,7 +164,9 @@ impl Planner<'_> {
     fn step(&mut self, step: &Step) -> Result<()> {
         let table = &step.table;
         match &step.kind {
-            StepKind::Insert(rows) => self.runs(table, rows, |this, bound, run| this.inserts(bound, run, Op::Insert)),
+            StepKind::Insert(rows) => {
+                self.runs(table, rows, |this, bound, run| this.inserts(bound, run, Op::Insert))
+            }
             StepKind::Update(rows) => rows.iter().try_for_each(|(from, to)| self.update(table, *from, *to)),
             StepKind::Patch(rows) => rows.iter().try_for_each(|image| self.patch(table, *image)),
             StepKind::Delete(rows) => self.runs(table, rows, |this, bound, run| match bound.key.is_empty() {

@@ -79,11 +79,7 @@ impl Preparer<'_> {
     }
 
     /// Looks at what is there, and records what is to be done, or that nothing is.
-    async fn decide(
-        &mut self,
-        plan: &TablePlan,
-        mode: PrepareMode,
-    ) -> Result<(Option<Intent>, Vec<String>)> {
+    async fn decide(&mut self, plan: &TablePlan, mode: PrepareMode) -> Result<(Option<Intent>, Vec<String>)> {
         let is_there = TargetTable::is_there(self.session, &plan.target).await?;
         let (phase, intent, lines) = match (is_there, mode) {
             (false, PrepareMode::Keep) => {
@@ -301,7 +297,9 @@ impl Preparer<'_> {
         }
         match self.missing_indexes(plan, &planned).await?.first() {
             None => Ok(()),
-            Some(index) => Err(Error::internal(format!("Index {} of {name} was made and is not there", index.name))),
+            Some(index) => {
+                Err(Error::internal(format!("Index {} of {name} was made and is not there", index.name)))
+            }
         }
     }
 

@@ -65,7 +65,9 @@ impl Check {
     /// What a difference means depends on whether one row or many were meant.
     fn judge(&self, outcome: Outcome) -> Result<()> {
         match self.expect {
-            Expect::Rows(rows) if rows != outcome.rows => return Err(self.about.divergence(rows, outcome.rows)),
+            Expect::Rows(rows) if rows != outcome.rows => {
+                return Err(self.about.divergence(rows, outcome.rows));
+            }
             Expect::Rows(_) | Expect::Any => {}
         }
         match self.warnings {
@@ -125,7 +127,8 @@ impl About {
 
     /// The session is strict: a warning of a statement that writes means that a value was not stored as it was sent.
     fn changed_value(&self) -> Error {
-        let text = format!("{}: the target warned that it stores a value otherwise than it was sent", self.doing());
+        let text =
+            format!("{}: the target warned that it stores a value otherwise than it was sent", self.doing());
         match self {
             About::Rows { bound, place: Some(_), .. } => Error::table(bound.source.clone(), text)
                 .with_hint("Compare the target table's columns with the source's"),

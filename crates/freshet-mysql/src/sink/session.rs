@@ -97,7 +97,8 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     let token = Uuid(rand::random());
     let lock = format!("select get_lock({}, 0)", sql_string(&lock_name(token)));
     let locked = connection.query(&lock).await;
-    let locked = locked.map_err(|e| statement_error(&Scope::Session, "Taking the connection's own lock", e))?;
+    let locked =
+        locked.map_err(|e| statement_error(&Scope::Session, "Taking the connection's own lock", e))?;
     if locked.first(0) != Some("1") {
         return Err(Error::unavailable("The connection's own lock could not be taken"));
     }
@@ -162,11 +163,15 @@ async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bo
     let cell = |at| rows.first(at).unwrap_or_default();
     let place = options.place();
     if [1, 2].into_iter().any(|at| !matches!(cell(at), "0" | "OFF")) {
-        return Err(Error::unavailable(format!("The server at {place} is read-only (read_only, super_read_only)"))
-            .with_hint("Point the sink at the primary server"));
+        return Err(Error::unavailable(format!(
+            "The server at {place} is read-only (read_only, super_read_only)"
+        ))
+        .with_hint("Point the sink at the primary server"));
     }
     if cell(5) != "1" {
-        return Err(Error::invalid(format!("The server at {place} does not keep autocommit = 1 (init_connect?)")));
+        return Err(Error::invalid(format!(
+            "The server at {place} does not keep autocommit = 1 (init_connect?)"
+        )));
     }
     if cell(4) != connection.info().connection_id.to_string() {
         return Err(Error::invalid(format!(

@@ -90,12 +90,7 @@ fn uuid(facts: Facts) -> &'static str {
     }
 }
 
-fn declare_postgres(
-    column: &Column,
-    native: &str,
-    in_key: bool,
-    facts: Facts,
-) -> Result<Declared, String> {
+fn declare_postgres(column: &Column, native: &str, in_key: bool, facts: Facts) -> Result<Declared, String> {
     let text = || if in_key { format!("varchar({VARCHAR_CHARS_MAX})") } else { "longtext".to_owned() };
     Ok(match &column.data_type {
         DataType::Bool => plain("tinyint(1)"),
@@ -223,7 +218,9 @@ pub(crate) fn misfit(dialect: Dialect, source: &DataType, target: &DataType) -> 
         | (Dialect::Postgres, DataType::Bit { .. }, DataType::Bit { .. }) => {
             Some("does not hold every value of the source's")
         }
-        (_, DataType::Text { length: Some(n), .. }, DataType::Text { length: Some(room), .. }) if n > room => {
+        (_, DataType::Text { length: Some(n), .. }, DataType::Text { length: Some(room), .. })
+            if n > room =>
+        {
             Some("is shorter than the source's")
         }
         (_, DataType::Bytes { length: Some(n), .. }, DataType::Bytes { length: Some(room), .. })

@@ -1,4 +1,4 @@
-//! freshet's own client of the MySQL and MariaDB protocol: SQL, prepared statements, and the binlog dump.
+//! freshet's own client of the MySQL and MariaDB protocol: SQL, batches of it, prepared statements, the binlog dump.
 //!
 //! Why not a general client: rows and events are handed out as views of the read buffer, without an
 //! allocation per packet, and one story of TLS and authentication serves all three. It decodes no cell and no

@@ -15,7 +15,7 @@ pub const FLAVORS: [Flavor; 2] = [Flavor::MariaDb, Flavor::MySql];
 
 static PLACES: AtomicU32 = AtomicU32::new(0);
 
-/// The server of a flavour, with the account `sink`, which has what [`freshet_mysql::sink::grants`] gives.
+/// The server of a flavour, which need not outlive a loss of power, with the account `sink`, which has what [`freshet_mysql::sink::grants`] gives.
 pub fn shared(flavor: Flavor) -> &'static MyServer {
     static MARIADB: OnceLock<MyServer> = OnceLock::new();
     static MYSQL: OnceLock<MyServer> = OnceLock::new();
@@ -24,7 +24,10 @@ pub fn shared(flavor: Flavor) -> &'static MyServer {
         Flavor::MySql => &MYSQL,
     };
     cell.get_or_init(|| {
-        let server = MyServer::start(flavor, MyOptions::default());
+        let server = MyServer::start(
+            flavor,
+            MyOptions::default().arg("--innodb-flush-log-at-trx-commit=0").arg("--sync-binlog=0"),
+        );
         server.sql(
             "create user sink identified by 'sink'; grant select, insert, update, delete, create, drop, alter, \
              index, references, trigger on *.* to sink",

@@ -6,10 +6,9 @@
 
 mod common;
 mod conformance;
+mod cutter;
+mod exactly_once;
+mod faults;
+mod postgres_types;
 mod rows;
 mod types;
-
-
-
-
-

@@ -197,8 +197,12 @@ async fn run(place: &Place, source: &MyServer, ways: &[Way<'_>]) -> Vec<String> 
         let (expect, found) =
             (source.sql(&format!("{session}{expect}")), place.server.sql(&format!("{session}{found}")));
         let (expect, found): (Vec<&str>, Vec<&str>) = (expect.lines().collect(), found.lines().collect());
-        faults.extend(expect.iter().filter(|line| !found.contains(line)).map(|l| format!("{step} lost {l:.300}")));
-        faults.extend(found.iter().filter(|line| !expect.contains(line)).map(|l| format!("{step} made {l:.300}")));
+        faults.extend(
+            expect.iter().filter(|line| !found.contains(line)).map(|l| format!("{step} lost {l:.300}")),
+        );
+        faults.extend(
+            found.iter().filter(|line| !expect.contains(line)).map(|l| format!("{step} made {l:.300}")),
+        );
     }
     faults
 }
@@ -244,4 +248,52 @@ async fn m1_to_m20_every_type_arrives_as_it_was() {
 async fn m1_to_m20_every_common_type_arrives_at_the_other_flavour() {
     every_type(Flavor::MariaDb, Flavor::MySql).await;
     every_type(Flavor::MySql, Flavor::MariaDb).await;
+}
+
+/// D12, M18: definitions are kept: declarations, collations, defaults, comments, keys and indexes, the next value.
+#[tokio::test(flavor = "multi_thread")]
+async fn d12_m18_a_table_keeps_its_definition() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        place.server.sql(
+            "drop database if exists defined; create database defined character set utf8mb4; use defined; \
+             create table d (b int unsigned zerofill not null default 7, a bigint not null auto_increment comment 'it''s', \
+               c varchar(20) character set latin1 collate latin1_german1_ci default 'x\\'y', \
+               d decimal(10,2) default 1.50, e datetime(3) default current_timestamp(3), f enum('ä','b,c') not null default 'ä', \
+               g text collate utf8mb4_unicode_ci, h timestamp null default null, i bit(3) default b'101', \
+               j date default '2020-01-01', k double, primary key (a, b), unique key u (c, d), key p (g(7), e), \
+               fulltext key ft (g)) auto_increment = 4711; \
+             create table later (x int not null, n int not null auto_increment, primary key (x, n), key n (n)); \
+             create table promoted (x int not null, y int, unique key ux (x))",
+        );
+        let tables = read(place.server, "defined").await;
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let plan = |info: &TableInfo| TablePlan {
+            info: Arc::new(info.clone()),
+            target: TableName::new("target", info.name().table.clone()),
+        };
+        let plans: Vec<TablePlan> = tables.iter().map(|(info, _)| plan(info)).collect();
+        let lines = sink.prepare(&plans, PrepareMode::CreateIfAbsent).await.unwrap();
+        assert_eq!(lines, Vec::<String>::new());
+        sink.finish_load(&plans).await.unwrap();
+        sink.make_consistent(&plans).await.unwrap();
+        let shown = |database: &str, table: &str| {
+            place.server.sql(&format!("show create table {database}.{table}")).replace("\\n", "\n")
+        };
+        for table in ["d", "later"] {
+            // MySQL prints a collation that is also the default, where it was asked for.
+            let asked = " CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci";
+            let sorted = |text: String| {
+                let text = text.replace(asked, "");
+                let mut lines: Vec<String> =
+                    text.lines().map(|l| l.trim_end_matches(',').to_owned()).collect();
+                lines.sort();
+                lines
+            };
+            let (source, target) = (sorted(shown("defined", table)), sorted(shown("target", table)));
+            assert_eq!(source, target, "{flavor:?}");
+        }
+        assert!(shown("target", "promoted").contains("PRIMARY KEY (`x`)"));
+    }
 }

@@ -1,0 +1,220 @@
+//! What the sink refuses, what it rolls back, and DDL that a crash or another owner cuts off.
+
+use crate::common::{FLAVORS, Place};
+use crate::cutter::{Cut, Cutter};
+use crate::rows::{begin, bigint, durable, load, plan, varchar};
+use freshet_core::ErrorKind;
+use freshet_core::sink::{PrepareMode, Sink};
+use freshet_mysql::sink::{MySqlSink, check, grants, reset};
+use freshet_testkit::conformance::sink::{Script, Table, Target, mark, position};
+use freshet_testkit::servers::wait_until;
+use std::time::Duration;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn keyed() -> Table {
+    Table::new("conf", "keyed", true)
+}
+
+async fn streaming(place: &Place) -> MySqlSink {
+    let (mut sink, table) = (place.mysql_sink(), keyed());
+    begin(&mut sink).await;
+    let rows = table.batch(&[(0, "loaded")]);
+    load(&mut sink, std::slice::from_ref(&table.plan), rows).await.unwrap();
+    sink
+}
+
+/// T12: a lock that is not had in time undoes the whole window, and asks to try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_a_lock_wait_undoes_the_whole_window() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        streaming(&place).await;
+        let mut options = place.options();
+        options.lock_timeout_ms = 1_000;
+        let (mut sink, table) = (MySqlSink::new(options), keyed());
+        sink.take_over().await.unwrap();
+        let user = place
+            .server
+            .spawn_sql("begin; update target.keyed set name = name where id = 0; select sleep(30); rollback");
+        let waits = "select count(*) from information_schema.processlist where info like 'select sleep(30)%'";
+        wait_until(DEADLINE, "the user's lock", || place.server.sql(waits) == "1");
+        let script = || Script::new().insert(&table, &[(1, "a")]).update(&table, &[((0, ""), (0, "new"))]);
+        let error = durable(&mut sink, script().end(1).window()).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+        assert_eq!(place.rows(table.target()).await.len(), 1, "nothing of it is there");
+        drop(user);
+        sink.take_over().await.unwrap();
+        wait_until(DEADLINE, "the user to be gone", || place.server.sql(waits) == "0");
+        durable(&mut sink, script().end(1).window()).await.unwrap();
+        assert_eq!(place.lines("select name from target.keyed order by id"), ["new", "a"]);
+    }
+}
+
+/// T11: a statement that commits by itself is waiting when somebody else takes over: it never runs afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_an_old_owners_ddl_does_not_outlive_it() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let (mut old, table) = (streaming(&place).await, keyed());
+        let user = place.server.spawn_sql("begin; select * from target.keyed; select sleep(4); rollback");
+        let waits = |what: &str| {
+            format!("select count(*) from information_schema.processlist where info like '{what}%'")
+        };
+        let (sleeps, truncates) = (waits("select sleep(4)"), waits("truncate"));
+        wait_until(DEADLINE, "the user's lock", || place.server.sql(&sleeps) == "1");
+        let name = table.name().clone();
+        let restarting = tokio::spawn(async move { old.restart_table(&name).await });
+        wait_until(DEADLINE, "the restart to wait", || place.server.sql(&truncates) == "1");
+        let mut new = place.mysql_sink();
+        let taken = loop {
+            match new.take_over().await {
+                Ok(taken) => break taken,
+                // It finishes the restart itself, and waits for the user too.
+                Err(error) => assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}"),
+            }
+        };
+        let error = restarting.await.unwrap().unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Fenced), "{error}");
+        assert!(taken.tables[0].chunks.is_empty());
+        new.plan_chunks(table.name(), &[table.chunk(0)]).await.unwrap();
+        let mut loader = new.loader().await.unwrap();
+        loader.open(&table.plan, &table.chunk(0)).await.unwrap();
+        loader.rows(table.batch(&[(7, "of the new owner")])).await.unwrap();
+        loader.finish(&position(0)).await.unwrap();
+        user.wait().unwrap();
+        assert_eq!(place.lines("select id from target.keyed"), ["7"]);
+    }
+}
+
+/// T10: a restart cut off at any command leaves the rows with their chunks, or neither.
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_a_restart_that_is_cut_off_leaves_rows_and_chunks_or_neither() {
+    for flavor in FLAVORS {
+        for cut in [Cut::Before, Cut::After] {
+            for nth in 1.. {
+                let place = Place::new(flavor).await;
+                drop(streaming(&place).await);
+                // A place's first take-over ends what is left of the load's session.
+                let cutter = Cutter::start(place.server.port(), 25 + 3 * nth, cut).await;
+                let mut sink = MySqlSink::new(place.options_at(cutter.port));
+                if sink.take_over().await.is_ok() {
+                    let _ = sink.restart_table(keyed().name()).await;
+                }
+                let owned = loop {
+                    if let Ok(owned) = sink.take_over().await {
+                        break owned;
+                    }
+                };
+                let (chunks, rows) = (owned.tables[0].chunks.len(), place.rows(keyed().target()).await.len());
+                assert_eq!(chunks, rows, "chunks and rows after a cut at {cut:?} {nth}");
+                if !cutter.has_cut() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// R16, R17, R18: what would break the sink, or double or lose changes, is refused by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_r17_r18_tables_that_do_not_fit_are_refused_by_name() {
+    let create =
+        "create database target; create table target.keyed (id bigint primary key, name varchar(64))";
+    let cases = [
+        (format!("{create} engine = MyISAM"), "engine MyISAM has no transactions"),
+        (
+            format!("{create}; create trigger target.t before insert on target.keyed for each row set @a = 1"),
+            "trigger t would fire",
+        ),
+        ("create database target; create table target.keyed (id int primary key, name varchar(64))".into(), "column id"),
+        ("create database target; create table target.keyed (id bigint primary key)".into(), "column name is missing"),
+        (format!("{create}; create view target.v as select 1; drop table target.keyed; create view target.keyed as select 1 as id, 'x' as name"), "no ordinary table"),
+        ("create database target; create table target.keyed (id bigint, name varchar(64))".into(), "no primary key"),
+        ("create database target; create table target.keyed (id bigint primary key, name varchar(64), more int not null)".into(), "column more is NOT NULL"),
+    ];
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let (mut sink, table) = (place.mysql_sink(), keyed());
+        begin(&mut sink).await;
+        for (sql, words) in &cases {
+            place.server.sql(&format!("drop database if exists target; {sql}"));
+            let error = sink.prepare(std::slice::from_ref(&table.plan), PrepareMode::CreateIfAbsent).await;
+            let error = error.unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+            assert!(error.message().contains(words), "{words}: {error}");
+            let found = check(&place.options(), std::slice::from_ref(&table.plan)).await.unwrap();
+            assert!(found.iter().any(|f| f.message.contains(words)), "{words}: {found:?}");
+            sink.take_over().await.unwrap();
+        }
+        let by_text = plan("keyed", &[("k", varchar(64), "varchar(64)", false)], &[0], vec![]);
+        place.server.sql(
+            "drop database target; create database target; create table target.keyed \
+             (k varchar(64) character set utf8mb4 collate utf8mb4_general_ci primary key)",
+        );
+        let error = sink.prepare(&[by_text], PrepareMode::CreateIfAbsent).await.unwrap_err();
+        assert!(error.message().contains("compared by utf8mb4_general_ci"), "{error}");
+        place.server.sql("set global read_only = 1");
+        let error = sink.take_over().await;
+        place.server.sql("set global read_only = 0");
+        assert!(error.unwrap_err().message().contains("read-only"));
+    }
+}
+
+/// R18, R19: an id of 0 stays 0, and a column that an update would set by itself keeps what the source has.
+#[tokio::test(flavor = "multi_thread")]
+async fn r18_r19_the_target_fills_nothing_by_itself() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        place.server.sql(
+            "create database target; create table target.keyed (id bigint auto_increment primary key, \
+             name varchar(64), at timestamp null default current_timestamp on update current_timestamp)",
+        );
+        let at = ("at", freshet_core::DataType::Timestamp { fsp: 0 }, "timestamp", true);
+        let columns = [("id", bigint(), "bigint(20)", false), ("name", varchar(64), "varchar(64)", true), at];
+        let plan = plan("keyed", &columns, &[0], vec![]);
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let row = |name: &'static str| {
+            move |r: &mut freshet_core::codec::RowWriter<'_>| {
+                assert!(r.int(0));
+                r.text(name);
+                r.timestamp(freshet_core::temporal::Timestamp(1_000_000));
+            }
+        };
+        let (old, new) = (row("old"), row("new"));
+        load(&mut sink, std::slice::from_ref(&plan), crate::rows::batch(&plan, &[&old])).await.unwrap();
+        let window = crate::rows::window(&plan, &[&old, &new], Some(1), |images| {
+            vec![freshet_core::window::StepKind::Update(vec![(images[0], images[1])])]
+        });
+        durable(&mut sink, window).await.unwrap();
+        let rows = place.lines("set time_zone = '+00:00'; select id, name, at from target.keyed");
+        assert_eq!(rows, ["0\tnew\t1970-01-01 00:00:01"]);
+    }
+}
+
+/// The grants that are printed are enough, and a reset forgets everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn o3_the_grants_are_enough_and_a_reset_forgets() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        place.server.sql("drop user if exists least; create user least identified by 'sink'");
+        let mut options = place.options();
+        options.connect.user = "least".into();
+        place.server.sql(&grants(&options).replace("`shop`", "`target`"));
+        let (mut sink, table) = (MySqlSink::new(options.clone()), keyed());
+        begin(&mut sink).await;
+        let rows = table.batch(&[(0, "loaded")]);
+        load(&mut sink, std::slice::from_ref(&table.plan), rows).await.unwrap();
+        durable(&mut sink, Script::new().insert(&table, &[(1, "a")]).end(1).window()).await.unwrap();
+        reset(&options, true).await.unwrap();
+        let error = durable(&mut sink, Script::new().insert(&table, &[(2, "b")]).end(2).window()).await;
+        assert_eq!(*error.unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(MySqlSink::new(options).take_over().await.unwrap().checkpoint, None);
+        assert_eq!(
+            place.lines("select count(*) from information_schema.tables where table_schema = 'target'"),
+            ["0"]
+        );
+        assert_eq!(mark(1).next.0, 1);
+    }
+}
