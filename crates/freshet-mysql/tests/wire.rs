@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use freshet_core::{Error, ErrorKind};
 use freshet_mysql::wire::{
-    AtEnd, BinaryCell, ClientCertificate, ColumnType, ConnectOptions, Connection, Packet, Param, Secret,
-    TlsMode, WireError,
+    AtEnd, BinaryCell, ClientCertificate, ColumnType, ConnectOptions, Connection, Outcome, Packet, Param,
+    Secret, TlsMode, WireError,
 };
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, TestDir, Tls};
 use tokio::time::timeout;
@@ -52,6 +52,30 @@ fn is_mariadb(server: &MyServer) -> bool {
 
 fn kind(error: WireError) -> ErrorKind {
     Error::from(error).kind().clone()
+}
+
+/// Several statements in one request: an outcome each, rows counted as found, nothing after the first that fails.
+#[tokio::test]
+async fn a_batch_stops_at_the_first_error_and_counts_what_it_found() {
+    for server in both() {
+        let mut connection = Connection::connect_to_write(&options(server, "root", "")).await.unwrap();
+        let rows = |outcomes: &[Outcome]| outcomes.iter().map(|o| o.rows).collect::<Vec<_>>();
+        let mut outcomes = Vec::new();
+        let sql = b"create database batches; create table batches.t (a int primary key, b text); \
+            insert into batches.t values (1, ';'), (2, 'x'); update batches.t set b = 'x'; select * from batches.t";
+        connection.batch(sql, &mut outcomes).await.unwrap();
+        assert_eq!(rows(&outcomes), [1, 0, 2, 2, 2]);
+        outcomes.clear();
+        let sql = b"insert into batches.t values (3, ''); insert into batches.t values (3, ''); delete from batches.t";
+        let error = connection.batch(sql, &mut outcomes).await.unwrap_err();
+        assert_eq!((error.server_code(), rows(&outcomes)), (Some(1062), vec![1]));
+        assert_eq!(connection.query("select * from batches.t").await.unwrap().len(), 3);
+        let mut reading = root(server).await;
+        assert!(
+            reading.batch(b"select 1; select 2", &mut outcomes).await.is_err(),
+            "only where it was asked for"
+        );
+    }
 }
 
 #[tokio::test]

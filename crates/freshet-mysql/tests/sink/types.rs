@@ -224,10 +224,14 @@ async fn every_type(source: Flavor, target: Flavor) {
     let mut ways = Vec::new();
     for (info, batch) in &tables {
         // A batch names its schema.
-        let target = TableName::new("target", format!("{}_load", info.name().table));
-        let plan = TablePlan { info: Arc::new(info.clone()), target };
+        let loaded = TableName::new("target", format!("{}_load", info.name().table));
+        let plan = TablePlan { info: Arc::new(info.clone()), target: loaded };
         ways.push(Way { name: "load", plan, info, batch });
         for (name, key) in [("bulk", &[0][..]), ("row", &[0]), ("upsert", &[0]), ("keyless", &[])] {
+            // Rows are written alike, and found by every column where there is no key: enough for the other flavour.
+            if source != target && name != "keyless" {
+                continue;
+            }
             ways.push(Way { name, plan: renamed(info, name, key), info, batch });
         }
     }
