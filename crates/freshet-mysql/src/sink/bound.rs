@@ -5,7 +5,7 @@
 
 use crate::catalog::{sql_ident, sql_name};
 use crate::sink::catalog::{TargetTable, key_names};
-use crate::sink::encode::{Encoder, Fault, Leniency, hex_upper};
+use crate::sink::encode::{Encoder, Fault, Leniency, hex_upper, members};
 use crate::sink::options::Policies;
 use crate::sink::types;
 use freshet_core::{DataType, Error, Result, RowRef, TableName, TableSchema, ValueRef};
@@ -207,6 +207,10 @@ impl BoundColumn {
             (DataType::Json { .. }, text) => (name.clone(), [b"cast(", text, b" as json)"].concat()),
             (DataType::Geometry { .. } | DataType::Vector { .. }, hex) => {
                 (format!("hex({name})"), hex_upper(hex))
+            }
+            // As a number the 64th member is a sign.
+            (DataType::Set { labels }, number) => {
+                (format!("cast(convert({name} using utf8mb4) as binary)"), members(labels, number))
             }
             (DataType::Year, number) => (format!("({name} + 0)"), number.to_vec()),
             (_, other) => (name.clone(), other.to_vec()),

@@ -209,7 +209,8 @@ pub(crate) fn hex_upper(literal: &[u8]) -> Vec<u8> {
 }
 
 /// `{:e}` gives the fewest digits that are read back as the same number, and always an exponent, which makes the
-/// literal a double. Minus zero goes as text: MariaDB takes the minus for an operator, and the sign is lost.
+/// literal a double. Minus zero goes as text, so that the minus is no operator; MariaDB has none
+/// and stores 0.
 fn float(f: f64, out: &mut Vec<u8>) -> Result<(), Fault> {
     if !f.is_finite() {
         return Err(Fault::NotANumber);
@@ -287,6 +288,14 @@ fn label(labels: &[String], index: u16, out: &mut Vec<u8>) -> Result<(), Fault> 
     };
     quote(text.as_bytes(), out);
     Ok(())
+}
+
+/// A set's number as the literal of its members.
+pub(crate) fn members(labels: &[String], literal: &[u8]) -> Vec<u8> {
+    let number = std::str::from_utf8(literal).ok().and_then(|text| text.parse().ok());
+    let mut out = Vec::new();
+    set_text(labels, number.unwrap_or_default(), &mut out);
+    out
 }
 
 fn set_text(labels: &[String], bits: u64, out: &mut Vec<u8>) {
