@@ -46,7 +46,7 @@ async fn look(options: &WalSourceOptions, selects: &dyn Selects, found: &mut Fin
         );
     }
     for table in selected.iter().filter(|table| table.is_partitioned && !options.partitioned) {
-        found.add_error("source.tables", &table.name.to_string(), &partitioned(&table.name));
+        found.add_error("source.tables", table.name.to_string(), &partitioned(&table.name));
     }
     publication(&client, options, found).await?;
     ownership(&client, options, &tables, found).await

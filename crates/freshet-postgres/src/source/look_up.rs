@@ -56,7 +56,8 @@ impl LookUp {
         let rows = query(&self.client, SQL, &[&oid]).await?;
         let is_partition = rows.first().is_some_and(|row| row.get(0));
         let is_gone = rows.is_empty();
-        if is_partition || (!self.selects.selects(&name) && !(is_gone && self.options.partitioned)) {
+        let is_wanted = self.selects.selects(&name) || (is_gone && self.options.partitioned);
+        if is_partition || !is_wanted {
             return Ok(None);
         }
         let what = if is_gone { "was made and dropped" } else { "was made" };
