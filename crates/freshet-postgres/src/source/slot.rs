@@ -363,6 +363,11 @@ pub(super) async fn forget(client: &Client, options: &WalSourceOptions) -> Resul
     }
     let (slot, name, publication) = (&options.slot, &options.publication, ident(&options.publication));
     let (sql, told) = match Definitions::stored(client, options).await? {
+        Some(stored) if stored.refuse_another_pipeline(options).is_err() => {
+            return Ok(format!(
+                "slot {slot} removed; publication {name} belongs to another pipeline and stays"
+            ));
+        }
         Some(stored) if stored.is_made() => {
             (format!("drop publication {publication}"), format!("slot {slot} and publication {name} removed"))
         }

@@ -370,8 +370,11 @@ async fn p9_a_publication_that_is_not_of_whole_tables_by_name_is_refused() {
     database.source().begin().await.unwrap();
     let mut other = database.options();
     other.pipeline = "other".into();
-    let error = WalSource::new(other, Arc::new(Public)).begin().await.unwrap_err();
+    let error = WalSource::new(other.clone(), Arc::new(Public)).begin().await.unwrap_err();
     assert!(error.message().contains("belongs to pipeline"), "{error}");
+    other.slot = "no_such_slot".into();
+    assert!(freshet_postgres::forget(&other).await.unwrap().contains("belongs to another pipeline"));
+    assert_eq!(database.sql("select count(*) from pg_publication"), "1");
 }
 
 /// R24: partitioned tables are refused by name until everything that may happen to them is noticed.
