@@ -35,13 +35,12 @@ pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &
     refuse_partitioned(options, &tables)?;
     refuse_without_identity(client, &tables).await?;
     refuse_other_identity(client, &oids).await?;
-    make_publication(client, options, &wanted).await?;
-    // Before the slot: a table that changes from here on is noticed.
-    let stored = Definitions::stored(client, options).await?;
-    if let Some(stored) = &stored {
+    if let Some(stored) = Definitions::stored(client, options).await? {
         stored.refuse_another_pipeline(options)?;
     }
-    let made = stored.is_some_and(|stored| stored.is_made());
+    make_publication(client, options, &wanted).await?;
+    // Before the slot: a table that changes from here on is noticed.
+    let made = Definitions::stored(client, options).await?.is_some_and(|stored| stored.is_made());
     let now = Definitions::read(client, options, &oids, made).await?.at_the_beginning();
     now.store(client, options).await?;
     if read(client, options).await?.is_none() {
