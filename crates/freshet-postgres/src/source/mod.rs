@@ -5,7 +5,8 @@
 //!
 //! The life of a source: `slot` makes the publication and the slot, once; a session is `slot` and `history` (is all of it
 //! there, is it the same history) -> `stream` (messages into batches) beside `feedback`, a task that tells the server how
-//! far we are also while nobody reads (P8). `tip` asks over a connection of its own.
+//! far we are also while nobody reads (P8). `look_up` completes what the stream says of a table, `tip` asks over a
+//! connection of its own, and both look whether everything is what it was when the pipeline began (`definition`).
 
 pub(crate) mod check;
 mod definition;
