@@ -1,4 +1,4 @@
-//! Scenarios over real servers: the `freshet` binary between a real MariaDB, MySQL or PostgreSQL and a real PostgreSQL.
+//! Scenarios over real servers: the `freshet` binary between two of MariaDB, MySQL and PostgreSQL.
 //!
 //! Everything here is a black box: what goes in is SQL through the source's own client and a YAML file, what comes
 //! out is read through psql and from the process's exit code, output and status. Expected values are written by hand
@@ -8,6 +8,12 @@
 
 #[path = "scenarios/control.rs"]
 mod control;
+#[path = "scenarios/directions.rs"]
+mod directions;
+#[path = "scenarios/ends.rs"]
+mod ends;
+#[path = "scenarios/examples.rs"]
+mod examples;
 #[path = "scenarios/faults_log.rs"]
 mod faults_log;
 #[path = "scenarios/faults_source.rs"]

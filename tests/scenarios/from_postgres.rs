@@ -1,22 +1,11 @@
 //! PostgreSQL into PostgreSQL: what is loaded and what is streamed ends equal, whatever is killed on the way.
 
+use crate::ends::shared_postgres_source;
 use crate::kit::{DEADLINE, PASSWORD, own_target, shared_target};
 use freshet_testkit::servers::{Exit, Freshet, Postgres, PostgresOptions, TestDir, poll_until};
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-
-/// A source on which slots can be made.
-fn start_source() -> Arc<Postgres> {
-    let options =
-        PostgresOptions::default().set("wal_level", "logical").set("max_prepared_transactions", "10");
-    own_target(options.set("max_replication_slots", "100").set("max_wal_senders", "100"))
-}
-
-fn shared_source() -> Arc<Postgres> {
-    static SOURCE: OnceLock<Arc<Postgres>> = OnceLock::new();
-    Arc::clone(SOURCE.get_or_init(start_source))
-}
 
 /// A pipeline between two databases of one name.
 struct Pipeline {
@@ -29,7 +18,7 @@ struct Pipeline {
 
 impl Pipeline {
     fn new(name: &str) -> Self {
-        Self::between(shared_source(), shared_target(), name)
+        Self::between(shared_postgres_source(), shared_target(), name)
     }
 
     fn between(source: Arc<Postgres>, target: Arc<Postgres>, name: &str) -> Self {

@@ -4,7 +4,7 @@
 //! right by `config`.
 
 use crate::config::{
-    Config, Endpoint, InvalidDates, LogConfig, Mode, NulInText, Prepare, SinkConfig, SourceKind,
+    Config, Endpoint, InvalidDates, LogConfig, Mode, NulInText, Prepare, ServerKind, SinkConfig,
     UndecodableText,
 };
 use freshet_core::sink::PrepareMode;
@@ -13,6 +13,7 @@ use freshet_core::table::TableReader;
 use freshet_core::{Error, Result};
 use freshet_log::DirectoryStore;
 use freshet_mysql::server::Flavour;
+use freshet_mysql::sink::MySqlSink;
 use freshet_mysql::source::{BinlogSource, SourceOptions};
 use freshet_mysql::table::MysqlTableReader;
 use freshet_mysql::wire;
@@ -40,7 +41,10 @@ pub fn parts(config: &Config) -> Parts {
 fn sink_part(config: &Config, sink: &SinkConfig) -> SinkPart {
     SinkPart {
         name: sink.name.clone(),
-        sink: Box::new(PostgresSink::new(sink_options(config, sink))),
+        sink: match sink_options(config, sink) {
+            SinkOptions::Mysql(options) => Box::new(MySqlSink::new(options)),
+            SinkOptions::Postgres(options) => Box::new(PostgresSink::new(options)),
+        },
         mapping: sink.mapping(),
         prepare: match (config.mode, sink.prepare) {
             (Mode::Stream, _) => PrepareMode::Keep,
@@ -69,10 +73,14 @@ pub fn settings(config: &Config, until_caught_up: bool) -> Settings {
 
 /// Which of the servers with a binlog the source is; `None` for PostgreSQL.
 pub fn flavour(config: &Config) -> Option<Flavour> {
-    match config.source.kind {
-        SourceKind::Mariadb => Some(Flavour::Mariadb),
-        SourceKind::Mysql => Some(Flavour::Mysql),
-        SourceKind::Postgres => None,
+    flavour_of(config.source.kind)
+}
+
+fn flavour_of(kind: ServerKind) -> Option<Flavour> {
+    match kind {
+        ServerKind::Mariadb => Some(Flavour::Mariadb),
+        ServerKind::Mysql => Some(Flavour::Mysql),
+        ServerKind::Postgres => None,
     }
 }
 
@@ -129,13 +137,32 @@ fn log_options(log: &LogConfig) -> freshet_log::Options {
     }
 }
 
+/// How a sink is written, by the backend that writes it.
+pub enum SinkOptions {
+    /// MariaDB and MySQL.
+    Mysql(freshet_mysql::sink::SinkOptions),
+    /// PostgreSQL.
+    Postgres(freshet_postgres::SinkOptions),
+}
+
 /// How a sink is written.
-pub fn sink_options(config: &Config, sink: &SinkConfig) -> freshet_postgres::SinkOptions {
-    let connect = postgres_connect(&sink.endpoint, &sink.database);
-    freshet_postgres::SinkOptions {
-        control_schema: sink.control_schema.clone(),
-        policies: policies(sink),
-        ..freshet_postgres::SinkOptions::new(&config.name, &sink.name, connect)
+pub fn sink_options(config: &Config, sink: &SinkConfig) -> SinkOptions {
+    let (pipeline, name, control_schema) = (&config.name, &sink.name, sink.control_schema.clone());
+    match flavour_of(sink.kind) {
+        Some(flavour) => SinkOptions::Mysql(freshet_mysql::sink::SinkOptions {
+            flavour: Some(flavour),
+            control_schema,
+            policies: mysql_policies(sink),
+            ..freshet_mysql::sink::SinkOptions::new(pipeline, name, mysql_connect(&sink.endpoint))
+        }),
+        None => {
+            let connect = postgres_connect(&sink.endpoint, &sink.database);
+            SinkOptions::Postgres(freshet_postgres::SinkOptions {
+                control_schema,
+                policies: postgres_policies(sink),
+                ..freshet_postgres::SinkOptions::new(pipeline, name, connect)
+            })
+        }
     }
 }
 
@@ -150,7 +177,21 @@ fn postgres_connect(endpoint: &Endpoint, database: &str) -> freshet_postgres::Co
     }
 }
 
-fn policies(sink: &SinkConfig) -> freshet_postgres::Policies {
+fn mysql_policies(sink: &SinkConfig) -> freshet_mysql::sink::Policies {
+    use freshet_mysql::sink::{DatePolicy, UndecodablePolicy};
+    freshet_mysql::sink::Policies {
+        dates: match sink.policies.invalid_dates {
+            InvalidDates::Stop => DatePolicy::Stop,
+            InvalidDates::Null => DatePolicy::Null,
+        },
+        undecodable: match sink.policies.undecodable_text {
+            UndecodableText::Stop => UndecodablePolicy::Stop,
+            UndecodableText::Replace => UndecodablePolicy::Replace,
+        },
+    }
+}
+
+fn postgres_policies(sink: &SinkConfig) -> freshet_postgres::Policies {
     use freshet_postgres::{DatePolicy, NulPolicy, UndecodablePolicy};
     freshet_postgres::Policies {
         dates: match sink.policies.invalid_dates {

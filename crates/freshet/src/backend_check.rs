@@ -1,6 +1,6 @@
 //! Asks the servers of a pipeline what stands in its way, and says it in one shape.
 
-use crate::assemble;
+use crate::assemble::{self, SinkOptions};
 use crate::config::{Config, Mode, SinkConfig};
 use crate::findings::{Finding, Severity};
 use freshet_core::table::TableInfo;
@@ -52,7 +52,11 @@ async fn target(config: &Config, sink: &SinkConfig, tables: &[TableInfo]) -> Vec
         Ok(plans) => plans,
         Err(error) => return vec![of_error(&place, "names-collide", "schemas", &error)],
     };
-    match freshet_postgres::check(&assemble::sink_options(config, sink), &plans).await {
+    let checked = match assemble::sink_options(config, sink) {
+        SinkOptions::Mysql(options) => freshet_mysql::sink::check(&options, &plans).await,
+        SinkOptions::Postgres(options) => freshet_postgres::check(&options, &plans).await,
+    };
+    match checked {
         Ok(findings) => findings.into_iter().map(|found| Finding::at(&place, found)).collect(),
         Err(error) => vec![of_error(&place, "connection", "connection", &error)],
     }
@@ -87,16 +91,29 @@ pub fn grants(config: &Config) -> Vec<(String, Vec<String>)> {
     };
     let mut parts = vec![(format!("source, on {server}"), statements)];
     for sink in &config.sinks {
-        let text = freshet_postgres::grants(&assemble::sink_options(config, sink));
-        let place = format!("sink {}, on PostgreSQL, database {}", sink.name, sink.database);
-        parts.push((place, text.lines().map(str::to_owned).collect()));
+        let (server, statements) = match assemble::sink_options(config, sink) {
+            SinkOptions::Mysql(options) => {
+                let server = options.flavour.map(|flavour| flavour.to_string()).unwrap_or_default();
+                (server, freshet_mysql::sink::grants(&options, &sink.mapping().schemas(&schemas)))
+            }
+            SinkOptions::Postgres(options) => {
+                let text = freshet_postgres::grants(&options);
+                let statements = text.lines().map(str::to_owned).collect();
+                (format!("PostgreSQL, database {}", sink.database), statements)
+            }
+        };
+        let place = format!("sink {}, on {server}", sink.name);
+        parts.push((place, statements));
     }
     parts
 }
 
 /// Forgets the pipeline on a sink; what was done, one line each.
 pub async fn reset(config: &Config, sink: &SinkConfig, drop_tables: bool) -> Result<Vec<String>> {
-    freshet_postgres::reset(&assemble::sink_options(config, sink), drop_tables).await
+    match assemble::sink_options(config, sink) {
+        SinkOptions::Mysql(options) => freshet_mysql::sink::reset(&options, drop_tables).await,
+        SinkOptions::Postgres(options) => freshet_postgres::reset(&options, drop_tables).await,
+    }
 }
 
 /// Removes what the pipeline has made on its source; what was done.

@@ -42,11 +42,14 @@ pub fn grants(flavour: Flavour, role: Role, user: &str, databases: &[String]) ->
         statements.push(format!("GRANT SELECT ON *.* TO {account};"));
     }
     for database in databases {
-        // In a GRANT `_` and `%` are patterns, even between backticks.
-        let exact = database.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%");
-        statements.push(format!("GRANT SELECT ON {}.* TO {account};", sql_ident(&exact)));
+        statements.push(format!("GRANT SELECT ON {}.* TO {account};", grant_ident(database)));
     }
     statements
+}
+
+/// The name of a database in a GRANT, where `_` and `%` are patterns, even between backticks.
+pub(crate) fn grant_ident(database: &str) -> String {
+    sql_ident(&database.replace('\\', "\\\\").replace('_', "\\_").replace('%', "\\%"))
 }
 
 #[cfg(test)]

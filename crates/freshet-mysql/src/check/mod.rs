@@ -17,7 +17,9 @@ use crate::wire::{ConnectOptions, Connection};
 use freshet_core::check::Findings;
 
 pub use freshet_core::check::{Finding, Severity};
+pub(crate) use grants::grant_ident;
 pub use grants::grants;
+pub(crate) use privileges::{Held, account};
 
 /// What the account is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

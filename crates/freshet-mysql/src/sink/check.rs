@@ -2,7 +2,8 @@
 //!
 //! Reads only, but for [`reset`]. The tables are looked at as preparation would: what it would refuse is an error here.
 
-use crate::catalog::{sql_ident, sql_name, sql_string};
+use crate::catalog::{sql_name, sql_string};
+use crate::check::{Held, account, grant_ident};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::Control;
 use crate::sink::ddl;
@@ -11,6 +12,7 @@ use crate::sink::session::{self, Session};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
 use freshet_core::{Error, ErrorKind, Result, TableName};
+use std::collections::BTreeSet;
 
 /// Checks the target: everything that can be told without changing it. A server that cannot be reached, or used at
 /// all, is an error of its own.
@@ -19,6 +21,7 @@ pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Fin
     let mut found = Findings::default();
     durability(&session, &mut found);
     server(options, &session, &mut found);
+    privileges(options, &mut session, plans, &mut found).await?;
     for plan in plans {
         one_table(&mut session, plan, &mut found).await?;
     }
@@ -68,6 +71,34 @@ fn server(options: &SinkOptions, session: &Session, found: &mut Findings) {
     }
 }
 
+/// On tables of the control schema, and on those of the target.
+const CONTROL_PRIVILEGES: [&str; 5] = ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE"];
+const TABLE_PRIVILEGES: [&str; 10] =
+    ["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER", "INDEX", "REFERENCES", "TRIGGER"];
+
+async fn privileges(
+    options: &SinkOptions,
+    session: &mut Session,
+    plans: &[TablePlan],
+    found: &mut Findings,
+) -> Result<()> {
+    let flavour = session.server.flavour;
+    let held = Held::read(&mut session.connection, flavour).await?;
+    let user = session.query("select current_user()", "Reading the account's name").await?;
+    let account = account(user.first(0).unwrap_or_default());
+    let targets: BTreeSet<&str> = plans.iter().map(|plan| plan.target.schema.as_str()).collect();
+    let needed = targets.into_iter().map(|schema| (schema, &TABLE_PRIVILEGES[..]));
+    for (schema, needed) in needed.chain([(options.control_schema.as_str(), &CONTROL_PRIVILEGES[..])]) {
+        let lacks = held.lacks_on(schema, needed).join(", ");
+        if !lacks.is_empty() {
+            let message = format!("The account lacks {lacks} on database {schema}");
+            let remedy = format!("GRANT {lacks} ON {}.* TO {account};", grant_ident(schema));
+            found.add(Severity::Error, "target.privilege", schema, message, remedy);
+        }
+    }
+    Ok(())
+}
+
 async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings) -> Result<()> {
     let subject = plan.target.to_string();
     if let Err(error) = ddl::check_plan(plan, session.facts) {
@@ -102,15 +133,23 @@ async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings
     Ok(())
 }
 
-/// The smallest grants for the sink's account, to be run by an administrator of the target.
-pub fn grants(options: &SinkOptions) -> String {
-    let (user, schema) = (sql_string(&options.connect.user), sql_ident(&options.control_schema));
-    format!(
-        "CREATE DATABASE IF NOT EXISTS {schema};\n\
-         GRANT SELECT, INSERT, UPDATE, DELETE, CREATE ON {schema}.* TO {user}@'%';\n\
-         -- for every target database, here one called shop; TRIGGER shows triggers, which are refused\n\
-         GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TRIGGER ON `shop`.* TO {user}@'%';\n"
-    )
+/// Statements that make the sink's account and give it what it needs, and no more, to be run by an administrator of the
+/// target. `databases` are those of the target tables; none stands for every database. The password is for whoever runs
+/// them to fill in. TRIGGER shows triggers, which are refused.
+pub fn grants(options: &SinkOptions, databases: &[String]) -> Vec<String> {
+    let account = format!("{}@'%'", sql_string(&options.connect.user));
+    let control = grant_ident(&options.control_schema);
+    let mut statements = vec![
+        format!("CREATE USER {account} IDENTIFIED BY 'PASSWORD';"),
+        format!("GRANT {} ON {control}.* TO {account};", CONTROL_PRIVILEGES.join(", ")),
+    ];
+    let on_tables = TABLE_PRIVILEGES.join(", ");
+    let mut grant = |place: &str| statements.push(format!("GRANT {on_tables} ON {place}.* TO {account};"));
+    if databases.is_empty() {
+        grant("*");
+    }
+    databases.iter().for_each(|database| grant(&grant_ident(database)));
+    statements
 }
 
 /// Forgets the pipeline on this sink: ends its sessions, deletes its control rows, and on request drops its target

@@ -2,6 +2,7 @@
 //!
 //! Not the pipeline's configuration file; the binary turns that into these. A password is held as a `Secret`.
 
+use crate::server::Flavour;
 use crate::wire::ConnectOptions;
 
 /// Dates and times that the target has no place for: infinities, years before 0 and after 9999, instants outside a
@@ -43,6 +44,8 @@ pub struct SinkOptions {
     pub sink: String,
     /// The server.
     pub connect: ConnectOptions,
+    /// Which of the two it has to be; either if not told.
+    pub flavour: Option<Flavour>,
     /// Database of the control tables.
     pub control_schema: String,
     /// Values without a place.
@@ -67,6 +70,7 @@ impl SinkOptions {
             pipeline: pipeline.into(),
             sink: sink.into(),
             connect,
+            flavour: None,
             control_schema: "freshet".to_owned(),
             policies: Policies::default(),
             lock_timeout_ms: 10_000,

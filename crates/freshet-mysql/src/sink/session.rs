@@ -88,6 +88,8 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     let connection = Connection::connect_to_write(&connect).await;
     let mut connection = connection.map_err(|e| Error::from(e).context(format!("Connecting to {place}")))?;
     let (is_mariadb, version) = (connection.info().is_mariadb, connection.info().version);
+    let flavour = if is_mariadb { Flavour::Mariadb } else { Flavour::Mysql };
+    refuse_other(options, flavour)?;
     refuse_old(&place, &connection)?;
     for sql in settings(options, is_mariadb) {
         run(&mut connection, &sql, "Preparing a session").await?;
@@ -102,7 +104,6 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     if locked.first(0) != Some("1") {
         return Err(Error::unavailable("The connection's own lock could not be taken"));
     }
-    let flavour = if is_mariadb { Flavour::Mariadb } else { Flavour::Mysql };
     let server = ServerFacts::read(&mut connection).await?;
     catalog::prepare_session(&mut connection, flavour).await?;
     let facts = Facts { is_mariadb, version, request_bytes_max, packet_bytes_max };
@@ -112,6 +113,18 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
 /// Name of the lock of a connection.
 pub(crate) fn lock_name(token: Uuid) -> String {
     format!("freshet:{token}")
+}
+
+fn refuse_other(options: &SinkOptions, flavour: Flavour) -> Result<()> {
+    match options.flavour {
+        Some(configured) if configured != flavour => Err(Error::invalid(format!(
+            "Sink {} is configured as {configured} and the server at {} is {flavour}",
+            options.sink,
+            options.place()
+        ))
+        .with_hint("Correct the sink's type, or its host and port")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn refuse_old(place: &str, connection: &Connection) -> Result<()> {

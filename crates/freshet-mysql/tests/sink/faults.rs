@@ -198,11 +198,18 @@ async fn r18_r19_the_target_fills_nothing_by_itself() {
 async fn o3_the_grants_are_enough_and_a_reset_forgets() {
     for flavor in FLAVORS {
         let place = Place::new(flavor).await;
-        place.server.sql("drop user if exists least; create user least identified by 'sink'");
+        place.server.sql("drop user if exists least");
         let mut options = place.options();
         options.connect.user = "least".into();
-        place.server.sql(&grants(&options).replace("`shop`", "`target`"));
         let (mut sink, table) = (MySqlSink::new(options.clone()), keyed());
+        let statements = grants(&options, &["target".to_owned()]);
+        let mut lacking = Vec::new();
+        for statement in statements {
+            place.server.sql(&statement.replace("PASSWORD", "sink"));
+            let found = check(&options, std::slice::from_ref(&table.plan)).await.unwrap();
+            lacking.push(found.iter().filter(|finding| finding.code == "target.privilege").count());
+        }
+        assert_eq!(lacking, [2, 1, 0], "on two databases, one of them, none");
         begin(&mut sink).await;
         let rows = table.batch(&[(0, "loaded")]);
         load(&mut sink, std::slice::from_ref(&table.plan), rows).await.unwrap();

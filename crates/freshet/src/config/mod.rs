@@ -63,9 +63,9 @@ impl Mode {
     }
 }
 
-/// Which server a source is.
+/// Which server a source or a sink is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SourceKind {
+pub enum ServerKind {
     /// MariaDB.
     Mariadb,
     /// MySQL.
@@ -74,13 +74,13 @@ pub enum SourceKind {
     Postgres,
 }
 
-impl SourceKind {
+impl ServerKind {
     /// The word of the file.
     pub fn word(self) -> &'static str {
         match self {
-            SourceKind::Mariadb => "mariadb",
-            SourceKind::Mysql => "mysql",
-            SourceKind::Postgres => "postgres",
+            ServerKind::Mariadb => "mariadb",
+            ServerKind::Mysql => "mysql",
+            ServerKind::Postgres => "postgres",
         }
     }
 }
@@ -108,7 +108,7 @@ pub struct Endpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceConfig {
     /// Which server.
-    pub kind: SourceKind,
+    pub kind: ServerKind,
     /// Where.
     pub endpoint: Endpoint,
     /// Our id among its replicas; random if not given.
@@ -146,9 +146,11 @@ pub struct LogConfig {
 pub struct SinkConfig {
     /// Its name: part of the key of its checkpoint.
     pub name: String,
+    /// Which server.
+    pub kind: ServerKind,
     /// Where.
     pub endpoint: Endpoint,
-    /// Database.
+    /// Database of a PostgreSQL; of any other it is empty.
     pub database: String,
     /// New names of schemas.
     pub schemas: BTreeMap<String, String>,
@@ -156,14 +158,14 @@ pub struct SinkConfig {
     pub prepare: Prepare,
     /// Schema of freshet's own tables.
     pub control_schema: String,
-    /// What happens to values that PostgreSQL lacks.
+    /// What happens to values that the target lacks.
     pub policies: Policies,
 }
 
 impl SinkConfig {
     /// The names it gives.
     pub fn mapping(&self) -> Mapping {
-        Mapping::new(self.schemas.clone())
+        Mapping::new(self.schemas.clone()).reserving(&self.control_schema)
     }
 }
 
@@ -178,18 +180,18 @@ pub enum Prepare {
     DropAndCreate,
 }
 
-/// What happens to values that PostgreSQL lacks.
+/// What happens to values that the target lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policies {
-    /// `0000-00-00` and other dates of no calendar.
+    /// Dates that the target has no place for.
     pub invalid_dates: InvalidDates,
-    /// The character U+0000 in text.
+    /// The character U+0000 in text, which only PostgreSQL lacks.
     pub nul_in_text: NulInText,
     /// Text that is not valid in its character set.
     pub undecodable_text: UndecodableText,
 }
 
-/// For `0000-00-00` and other dates of no calendar.
+/// For `0000-00-00` and other dates of no calendar on PostgreSQL, and for infinities and years past 9999 elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidDates {
     /// The table stops.

@@ -7,7 +7,7 @@ use super::tree;
 use super::units::{size_bytes, time_ms};
 use super::{
     ClientCertificate, Config, Endpoint, InvalidDates, LoadConfig, LogConfig, Mode, NulInText, Policies,
-    PostgresSource, Prepare, SinkConfig, SourceConfig, SourceKind, TlsMode, UndecodableText, Variables,
+    PostgresSource, Prepare, ServerKind, SinkConfig, SourceConfig, TlsMode, UndecodableText, Variables,
 };
 use freshet_mapping::{Pattern, Selection};
 use freshet_pipeline::bounds;
@@ -141,11 +141,20 @@ fn name(section: &Section<'_>, key: &'static str) -> String {
     name
 }
 
+/// The words for a server.
+const KINDS: [(&str, ServerKind); 3] =
+    [("mariadb", ServerKind::Mariadb), ("mysql", ServerKind::Mysql), ("postgres", ServerKind::Postgres)];
+
+/// Keys that mean nothing for this server are refused rather than ignored.
+fn refuse_keys(section: &Section<'_>, keys: &[&'static str], what: &str) {
+    for key in keys.iter().filter(|key| section.has(key)) {
+        section.invalid(key, &format!("Is not a key of this type of {what}"), Some(format!("Remove {key}")));
+    }
+}
+
 fn source(section: Section<'_>) -> Option<SourceConfig> {
-    let kinds =
-        [("mariadb", SourceKind::Mariadb), ("mysql", SourceKind::Mysql), ("postgres", SourceKind::Postgres)];
-    let kind = section.choice("type", &kinds);
-    let is_postgres = kind == Some(SourceKind::Postgres);
+    let kind = section.choice("type", &KINDS);
+    let is_postgres = kind == Some(ServerKind::Postgres);
     let endpoint = endpoint(&section, if is_postgres { 5432 } else { 3306 });
     let server_id = section.parsed("server_id", "a whole number from 1 to 4294967295", |t| {
         t.parse::<u32>().ok().filter(|id| *id > 0)
@@ -158,10 +167,10 @@ fn source(section: Section<'_>) -> Option<SourceConfig> {
     if slot.as_deref().is_some_and(|slot| !is_slot_name(slot)) {
         section.invalid("slot", "Must be lower-case letters, digits and _, 63 at most", None);
     }
-    let of_others: &[&'static str] =
-        if is_postgres { &["server_id", "heartbeat_ms"] } else { &["database", "slot", "publication"] };
-    for key in of_others.iter().filter(|key| kind.is_some() && section.has(key)) {
-        section.invalid(key, "Is not a key of this type of source", Some(format!("Remove {key}")));
+    match kind {
+        Some(ServerKind::Postgres) => refuse_keys(&section, &["server_id", "heartbeat_ms"], "source"),
+        Some(_) => refuse_keys(&section, &["database", "slot", "publication"], "source"),
+        None => {}
     }
     section.finish();
     let postgres = PostgresSource { database, slot, publication };
@@ -267,9 +276,13 @@ fn log(section: Section<'_>) -> LogConfig {
 
 fn sink(section: Section<'_>, mode: Option<Mode>) -> Option<SinkConfig> {
     let name = name(&section, "name");
-    let kind = section.choice("type", &[("postgres", ())]);
-    let endpoint = endpoint(&section, 5432);
-    let database = section.text("database");
+    let kind = section.choice("type", &KINDS);
+    let has_database = matches!(kind, None | Some(ServerKind::Postgres));
+    let endpoint = endpoint(&section, if has_database { 5432 } else { 3306 });
+    let database = if has_database { section.text("database") } else { String::new() };
+    if !has_database {
+        refuse_keys(&section, &["database"], "sink");
+    }
     let schemas: BTreeMap<String, String> = section.pairs("schemas").into_iter().collect();
     let prepares = [
         ("create", Prepare::Create),
@@ -285,14 +298,13 @@ fn sink(section: Section<'_>, mode: Option<Mode>) -> Option<SinkConfig> {
     if schemas.values().any(|schema| *schema == control_schema) {
         section.invalid("control_schema", "Is also the schema of captured tables", None);
     }
-    let policies = policies(section.optional_section("policies"));
+    let policies = policies(section.optional_section("policies"), kind);
     section.finish();
-    kind?;
-    let prepare = prepare.unwrap_or(Prepare::Create);
-    Some(SinkConfig { name, endpoint, database, schemas, prepare, control_schema, policies })
+    let (kind, prepare) = (kind?, prepare.unwrap_or(Prepare::Create));
+    Some(SinkConfig { name, kind, endpoint, database, schemas, prepare, control_schema, policies })
 }
 
-fn policies(section: Option<Section<'_>>) -> Policies {
+fn policies(section: Option<Section<'_>>, kind: Option<ServerKind>) -> Policies {
     let mut policies = Policies {
         invalid_dates: InvalidDates::Stop,
         nul_in_text: NulInText::Stop,
@@ -302,6 +314,9 @@ fn policies(section: Option<Section<'_>>) -> Policies {
     let dates = [("stop", InvalidDates::Stop), ("null", InvalidDates::Null)];
     let nul = [("stop", NulInText::Stop), ("strip", NulInText::Strip), ("replace", NulInText::Replace)];
     let text = [("stop", UndecodableText::Stop), ("replace", UndecodableText::Replace)];
+    if matches!(kind, Some(ServerKind::Mariadb | ServerKind::Mysql)) {
+        refuse_keys(&section, &["nul_in_text"], "sink");
+    }
     policies.invalid_dates =
         section.optional_choice("invalid_dates", &dates).unwrap_or(policies.invalid_dates);
     policies.nul_in_text = section.optional_choice("nul_in_text", &nul).unwrap_or(policies.nul_in_text);

@@ -50,7 +50,7 @@ fn the_sample_is_read() {
     let config = read(SHOP).expect("valid");
     assert_eq!((config.name.as_str(), config.mode), ("shop", Mode::LoadAndStream));
     let source = &config.source;
-    assert_eq!((source.kind, source.endpoint.port), (SourceKind::Mariadb, 3306));
+    assert_eq!((source.kind, source.endpoint.port), (ServerKind::Mariadb, 3306));
     assert_eq!(source.endpoint.password, Some(Secret::new("s3cret")));
     assert_eq!(config.log.dir, Path::new("/etc/freshet/data/shop"));
     assert_eq!((config.log.bytes_max, config.log.retain_ms), (10 << 30, 3_600_000));
@@ -230,8 +230,33 @@ fn several_sinks() {
     assert_eq!((sinks[0].prepare, sinks[1].prepare), (Prepare::Create, Prepare::Truncate));
     check(
         &with("type: postgres", "type: kafka"),
-        &["line 8, sinks[0].type: \"kafka\" is not one of postgres"],
+        &["line 8, sinks[0].type: \"kafka\" is not one of mariadb, mysql, postgres"],
     );
+}
+
+#[test]
+fn a_mysql_sink_has_no_database_and_takes_nul() {
+    let sink = |kind: &str, more: &str| {
+        with("type: postgres", &format!("type: {kind}")).replace(
+            "port: 5432, database: warehouse",
+            &if more.is_empty() { "port: 3307".to_owned() } else { format!("port: 3307, {more}") },
+        )
+    };
+    for (word, kind) in [("mariadb", ServerKind::Mariadb), ("mysql", ServerKind::Mysql)] {
+        let config = read(&sink(word, "")).expect("valid");
+        assert_eq!((config.sinks[0].kind, config.sinks[0].endpoint.port), (kind, 3307));
+        let config = read(&sink(word, "").replace("port: 3307, ", "")).expect("valid");
+        assert_eq!(config.sinks[0].endpoint.port, 3306);
+    }
+    check(
+        &sink("mysql", "database: warehouse"),
+        &["line 8, sinks[0].database: Is not a key of this type of sink [Remove database]"],
+    );
+    check(
+        &sink("mysql", "policies: { nul_in_text: strip, undecodable_text: replace }"),
+        &["line 8, sinks[0].policies.nul_in_text: Is not a key of this type of sink [Remove nul_in_text]"],
+    );
+    check(&sink("postgres", ""), &["line 8, sinks[0].database: Is missing"]);
 }
 
 #[test]
@@ -312,7 +337,7 @@ fn a_postgres_source_has_keys_of_its_own() {
     };
     let config = read(&postgres("database: shop, slot: s_1, publication: P,")).expect("valid");
     let source = &config.source;
-    assert_eq!((source.kind, source.endpoint.port), (SourceKind::Postgres, 5432));
+    assert_eq!((source.kind, source.endpoint.port), (ServerKind::Postgres, 5432));
     let own =
         PostgresSource { database: "shop".into(), slot: Some("s_1".into()), publication: Some("P".into()) };
     assert_eq!(source.postgres, own);
