@@ -2,82 +2,12 @@
 //!
 //! Types are compared elsewhere (`types`, `from_postgres`): here the values are such that every client prints them alike.
 
-use crate::ends::{End, KINDS, Kind};
-use crate::kit::DEADLINE;
-use freshet_testkit::servers::{Exit, Freshet, TestDir, poll_until, seed};
+use crate::ends::{KINDS, Kind};
+use crate::pipeline::Pipeline;
+use freshet_testkit::servers::{poll_until, seed};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-
-/// A pipeline from one place to another.
-struct Pipeline {
-    source: End,
-    target: End,
-    dir: TestDir,
-    name: String,
-}
-
-impl Pipeline {
-    fn new(from: Kind, to: Kind) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("from_{}_to_{}_{number}", from.word(), to.word());
-        let source = End::make(from.source(), &name);
-        let target = End::make(to.target(), &name);
-        Self { source, target, dir: TestDir::new("direction"), name }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let (name, log) = (&self.name, self.dir.join("log"));
-        let (from, to) = (self.source.schema(), self.target.schema());
-        let yaml = format!(
-            "name: {name}\nmode: load-and-stream\nsource: {{ {} }}\ntables: {{ include: [\"{from}.*\"] }}\n\
-             log: {{ dir: {}, bytes_max: 1GiB }}\nload: {{ readers: 2, chunk_rows: 1000 }}\n\
-             sinks:\n  - {{ name: copy, {}, schemas: {{ {from}: {to} }} }}\n",
-            self.source.yaml(self.source.server.port()),
-            log.display(),
-            self.target.yaml(self.target.server.port()),
-        );
-        let file = self.dir.join("pipeline.yaml");
-        std::fs::write(&file, yaml).unwrap();
-        let mut command = Freshet::command();
-        command.args(words).arg(file);
-        command
-    }
-
-    fn freshet(&self, words: &[&str]) -> Exit {
-        Freshet::spawn_command(&mut self.command(words)).wait(DEADLINE)
-    }
-
-    #[track_caller]
-    fn succeeds(&self, words: &[&str]) -> Exit {
-        let exit = self.freshet(words);
-        let (name, code) = (&self.name, exit.code);
-        assert_eq!(code, Some(0), "{name}, {words:?}: stdout: {}\nstderr: {}", exit.stdout, exit.stderr);
-        exit
-    }
-
-    /// Every row of every table, as the clients print them.
-    #[track_caller]
-    fn compare(&self) {
-        for (table, columns) in TABLES {
-            let rows = |end: &End| {
-                let text = end.sql(&format!("select {columns} from {table}"));
-                let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
-                rows.sort_unstable();
-                rows
-            };
-            let (source, target) = (rows(&self.source), rows(&self.target));
-            assert!(!source.is_empty(), "{}: {table} has no rows", self.name);
-            let name = &self.name;
-            let first = source.iter().zip(&target).find(|(a, b)| a != b);
-            let counts = (source.len(), target.len());
-            assert!(source == target, "{name}, {table}: {counts:?} rows, first difference {first:?}");
-        }
-    }
-}
 
 /// Tables, and their columns as every client prints them alike.
 const TABLES: &[(&str, &str)] = &[
@@ -145,28 +75,39 @@ fn transactions(random: &mut StdRng, count: u32) -> String {
 /// T10, T11: killed while it loads and while it streams, with writers in the source all the while.
 fn direction(from: Kind, to: Kind) {
     let mut random = StdRng::seed_from_u64(seed());
-    let pipeline = Pipeline::new(from, to);
+    let mut pipeline =
+        Pipeline::between(from.source(), to.target(), &format!("from_{}_to_{}", from.word(), to.word()));
+    pipeline.load = "readers: 2, chunk_rows: 1000".into();
     pipeline.source.sql(&filled());
     pipeline.succeeds(&["check"]);
     for _ in 0..4 {
         let source = pipeline.source.clone();
         let sql = transactions(&mut random, 300);
         let writer = std::thread::spawn(move || source.sql(&sql));
-        let run = Freshet::spawn_command(&mut pipeline.command(&["run"]));
+        let run = pipeline.spawn();
         poll_until(Duration::from_millis(random.random_range(0..2500)), || !run.is_running());
-        assert!(run.is_running(), "{}: {}", pipeline.name, run.stderr());
+        pipeline.must_run(&run, "the kill");
         run.kill9();
         writer.join().unwrap();
     }
-    pipeline.succeeds(&["run", "--until", "caught-up"]);
-    pipeline.compare();
+    pipeline.catch_up();
+    compare(&pipeline);
     pipeline.source.sql(&transactions(&mut random, 50));
-    pipeline.succeeds(&["run", "--until", "caught-up"]);
-    pipeline.compare();
-    let since = "select count(consistent_since) from freshet.checkpoint where pipeline = ";
-    assert_eq!(pipeline.target.number(&format!("{since}'{}'", pipeline.name)), Some(1));
+    pipeline.catch_up();
+    compare(&pipeline);
     pipeline.succeeds(&["drop", "--yes", "--drop-tables"]);
     assert!(pipeline.target.try_sql("select 1 from t").is_err(), "{}: dropped", pipeline.name);
+}
+
+fn compare(pipeline: &Pipeline) {
+    for (table, columns) in TABLES {
+        assert_ne!(
+            pipeline.source.number(&format!("select count(*) from {table}")),
+            Some(0),
+            "{table} has rows"
+        );
+        pipeline.compare(table, columns);
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 use crate::kit::{PASSWORD, own_source, own_target, shared_source, shared_target};
 use freshet_testkit::servers::{Flavor, MyOptions, MyServer, Postgres, PostgresOptions, Result};
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 /// Which server.
@@ -50,6 +51,16 @@ impl Kind {
     }
 }
 
+/// A server of a test's own, that can be a source and a target; a binlog is small so that it has many files.
+pub(crate) fn own_server(kind: Kind) -> Server {
+    let my = |flavor| Server::My(own_source(flavor, MyOptions::default().arg("--max-binlog-size=4M")));
+    match kind {
+        Kind::MariaDb => my(Flavor::MariaDb),
+        Kind::MySql => my(Flavor::MySql),
+        Kind::Postgres => Server::Postgres(start_postgres_source()),
+    }
+}
+
 /// A PostgreSQL on which slots can be made.
 pub(crate) fn start_postgres_source() -> Arc<Postgres> {
     let options =
@@ -75,6 +86,19 @@ impl Server {
             Server::My(server) if server.flavor() == Flavor::MariaDb => Kind::MariaDb,
             Server::My(_) => Kind::MySql,
             Server::Postgres(_) => Kind::Postgres,
+        }
+    }
+
+    pub(crate) fn kill_and_restart(&self) {
+        match self {
+            Server::My(server) => {
+                server.kill9();
+                server.restart();
+            }
+            Server::Postgres(server) => {
+                server.kill9();
+                server.restart();
+            }
         }
     }
 
@@ -142,6 +166,28 @@ impl End {
     #[track_caller]
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The client, in the place.
+    pub(crate) fn client(&self) -> Command {
+        match &self.server {
+            Server::My(server) => {
+                let mut command = server.client();
+                command.arg(&self.name);
+                command
+            }
+            Server::Postgres(server) => server.client(&self.name),
+        }
+    }
+
+    /// Removes the place.
+    #[track_caller]
+    pub(crate) fn remove(&self) {
+        let name = &self.name;
+        match &self.server {
+            Server::My(server) => server.sql(&format!("drop database {name}")),
+            Server::Postgres(server) => server.sql(&format!("drop database {name} with (force)")),
+        };
     }
 
     /// A number that the client prints; nothing when the statement fails, as before a table is there.

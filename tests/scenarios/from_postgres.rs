@@ -1,132 +1,49 @@
 //! PostgreSQL into PostgreSQL: what is loaded and what is streamed ends equal, whatever is killed on the way.
 
-use crate::ends::shared_postgres_source;
-use crate::kit::{DEADLINE, PASSWORD, own_target, shared_target};
-use freshet_testkit::servers::{Exit, Freshet, Postgres, PostgresOptions, TestDir, poll_until};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::ends::{End, Kind, Server};
+use crate::kit::{DEADLINE, own_target};
+use crate::pipeline::Pipeline;
+use freshet_testkit::servers::{PostgresOptions, poll_until};
 
-/// A pipeline between two databases of one name.
-struct Pipeline {
-    source: Arc<Postgres>,
-    target: Arc<Postgres>,
-    dir: TestDir,
-    name: String,
-    mode: &'static str,
+/// From one PostgreSQL into another.
+fn pipeline(name: &str) -> Pipeline {
+    Pipeline::between(Kind::Postgres.source(), Kind::Postgres.target(), &format!("from_pg_{name}"))
 }
 
-impl Pipeline {
-    fn new(name: &str) -> Self {
-        Self::between(shared_postgres_source(), shared_target(), name)
-    }
-
-    fn between(source: Arc<Postgres>, target: Arc<Postgres>, name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("from_pg_{name}_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        source.sql(&format!("create database {name} owner freshet"));
-        target.sql(&format!("create database {name} owner freshet"));
-        source.sql("alter role freshet replication");
-        Self { source, target, dir: TestDir::new("from-postgres"), name, mode: "load-and-stream" }
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let (name, mode, log) = (&self.name, self.mode, self.dir.join("log"));
-        let end = |server: &Postgres| {
-            let port = server.port();
-            format!(
-                "type: postgres, host: 127.0.0.1, port: {port}, database: {name}, user: freshet, password: {PASSWORD}, tls: disable"
-            )
-        };
-        let yaml = format!(
-            "name: {name}\nmode: {mode}\nsource: {{ {} }}\ntables: {{ include: [\"public.*\"] }}\n\
-             log: {{ dir: {}, bytes_max: 1GiB }}\nsinks:\n  - {{ name: copy, {} }}\n",
-            end(&self.source),
-            log.display(),
-            end(&self.target)
-        );
-        let file = self.dir.join("pipeline.yaml");
-        std::fs::write(&file, yaml).unwrap();
-        let mut command = Freshet::command();
-        command.args(words).arg(file);
-        command
-    }
-
-    fn freshet(&self, words: &[&str]) -> Exit {
-        Freshet::spawn_command(&mut self.command(words)).wait(DEADLINE)
-    }
-
-    fn spawn(&self) -> Freshet {
-        Freshet::spawn_command(&mut self.command(&["run"]))
-    }
-
-    #[track_caller]
-    fn catch_up(&self) {
-        let exit = self.freshet(&["run", "--until", "caught-up"]);
-        assert_eq!(exit.code, Some(0), "stdout: {}\nstderr: {}", exit.stdout, exit.stderr);
-    }
-
-    /// As the tables' owner.
-    #[track_caller]
-    fn at_source(&self, sql: &str) -> String {
-        self.source.sql_in(&self.name, &format!("set role freshet; {sql}"))
-    }
-
-    #[track_caller]
-    fn at_target(&self, sql: &str) -> String {
-        self.target.sql_in(&self.name, sql)
-    }
-
-    #[track_caller]
-    fn wait_for(&self, run: &Freshet, sql: &str, expected: &str) {
-        let mut last = None;
-        let done = poll_until(DEADLINE, || {
-            last = self.target.try_sql_in(&self.name, sql).ok();
-            last.as_deref() == Some(expected) || !run.is_running()
-        });
-        assert!(done && last.as_deref() == Some(expected), "{sql}: {last:?}\n{}", run.stderr());
-    }
-
-    /// Both clients print the same rows.
-    #[track_caller]
-    fn compare(&self, tables: &[&str]) {
-        for table in tables {
-            let sql = format!("select t::text from {table} t order by 1");
-            let (source, target) = (self.at_source(&sql), self.at_target(&sql));
-            assert_eq!(source, target, "table {table}");
-        }
-    }
+/// Both clients print the same rows.
+#[track_caller]
+fn compare(pipeline: &Pipeline, tables: &[&str]) {
+    tables.iter().for_each(|table| pipeline.compare(&format!("{table} t"), "t::text"));
 }
 
 #[test]
 fn rows_arrive_by_load_and_by_stream() {
-    let pipeline = Pipeline::new("simple");
-    pipeline.at_source(
+    let pipeline = pipeline("simple");
+    pipeline.source.sql(
         "create table t (id int primary key, v text, n numeric(12,2)); create table f (a int, b text); \
          alter table f replica identity full; \
          insert into t select n, 'row ' || n, n / 3.0 from generate_series(1, 25000) n; insert into f values (1, 'x'), (1, 'x'), (null, null)",
     );
     let run = pipeline.spawn();
-    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
-    pipeline.at_source(
+    pipeline.wait_consistent(&run);
+    pipeline.source.sql(
         "insert into t values (-1, 'new', 1); update t set v = 'changed' where id % 100 = 0; update t set id = -id where id between 10 and 20; \
          delete from t where id between 30 and 50; insert into f values (2, 'y'); update f set b = 'z' where a is null",
     );
-    pipeline.at_source("begin; insert into t values (-100, 'kept', 0); savepoint s; insert into t values (-101, 'gone', 0); rollback to s; commit");
+    pipeline.source.sql("begin; insert into t values (-100, 'kept', 0); savepoint s; insert into t values (-101, 'gone', 0); rollback to s; commit");
     pipeline.wait_for(&run, "select count(*) from t where id = -100", "1");
-    run.terminate();
-    assert_eq!(run.wait(DEADLINE).code, Some(0));
-    pipeline.compare(&["t", "f"]);
-    pipeline.at_source("truncate f; insert into f values (9, 'after')");
+    pipeline.stop(&run);
+    compare(&pipeline, &["t", "f"]);
+    pipeline.source.sql("truncate f; insert into f values (9, 'after')");
     pipeline.catch_up();
-    pipeline.compare(&["t", "f"]);
+    compare(&pipeline, &["t", "f"]);
     let dropped = pipeline.freshet(&["drop", "--yes"]);
     assert_eq!(dropped.code, Some(0), "{}", dropped.stderr);
     assert_eq!(
-        pipeline.at_source("select count(*) from pg_replication_slots where database = current_database()"),
+        pipeline.source.sql("select count(*) from pg_replication_slots where database = current_database()"),
         "0"
     );
-    assert_eq!(pipeline.at_source("select count(*) from pg_publication"), "0");
+    assert_eq!(pipeline.source.sql("select count(*) from pg_publication"), "0");
 }
 
 /// Random transactions of one to five operations over keys of a small range: key moves, large values that stay as they
@@ -156,29 +73,29 @@ fn t10_t11_p13_a_pipeline_from_postgres_that_is_killed_ends_equal() {
     });
     let kills: u64 = std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(15);
     println!("seed {seed}, {kills} kills");
-    let pipeline = Pipeline::new("killed");
-    pipeline.at_source(
+    let pipeline = pipeline("killed");
+    pipeline.source.sql(
         "create table t (id int primary key, v text, big text); alter table t alter big set storage external; \
          create table log (n int, op int, k int); alter table log replica identity full; \
          insert into t select n, 'row', repeat('x', 3000) from generate_series(1, 3000) n",
     );
-    pipeline.at_source(WORK);
+    pipeline.source.sql(WORK);
     let mut random = seed | 1;
     for round in 0..kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let float = (random >> 11) as f64 / (1_u64 << 53) as f64;
-        let work =
-            pipeline.source.spawn_sql(&pipeline.name, &format!("set role freshet; call work(300, {float})"));
+        let source = pipeline.source.clone();
+        let work = std::thread::spawn(move || source.sql(&format!("call work(300, {float})")));
         let run = pipeline.spawn();
         let moment = std::time::Duration::from_millis(random >> 33 & 0x7ff);
         poll_until(moment, || !run.is_running());
         assert!(run.is_running(), "round {round}: {}", run.stderr());
         run.kill9();
-        work.wait().unwrap();
+        work.join().unwrap();
     }
     pipeline.catch_up();
-    pipeline.compare(&["t", "log"]);
-    assert_eq!(pipeline.at_target("select count(consistent_since) from freshet.checkpoint"), "1");
+    compare(&pipeline, &["t", "log"]);
+    assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint"), "1");
 }
 
 /// Declaration and values, as SQL.
@@ -254,9 +171,9 @@ const TYPES: &[(&str, &[&str])] = &[
 fn g1_to_g13_every_type_arrives_as_it_was() {
     const MADE: &str = "create type mood as enum ('sad', 'very ok'); create domain positive as int check (value > 0); \
          create type pair as (a int, b text);";
-    let pipeline = Pipeline::new("types");
-    pipeline.at_source(MADE);
-    pipeline.at_target(&format!("set role freshet; {MADE}"));
+    let pipeline = pipeline("types");
+    pipeline.source.sql(MADE);
+    pipeline.target.sql(&format!("set role freshet; {MADE}"));
     let mut tables = Vec::new();
     for (n, (declaration, values)) in TYPES.iter().enumerate() {
         for (prefix, key, more) in
@@ -266,7 +183,7 @@ fn g1_to_g13_every_type_arrives_as_it_was() {
             let more = more.replace("{}", &table);
             let rows: Vec<String> =
                 values.iter().enumerate().map(|(i, value)| format!("({i}, {value})")).collect();
-            pipeline.at_source(&format!(
+            pipeline.source.sql(&format!(
                 "create table {table} ({key}, v {declaration}){more}; insert into {table} values {}, (100, null)",
                 rows.join(", ")
             ));
@@ -275,19 +192,18 @@ fn g1_to_g13_every_type_arrives_as_it_was() {
     }
     pipeline.catch_up();
     let names: Vec<&str> = tables.iter().map(String::as_str).collect();
-    pipeline.compare(&names);
+    compare(&pipeline, &names);
     for table in &names {
-        pipeline.at_source(&format!(
+        pipeline.source.sql(&format!(
             "insert into {table} select id + 1000, v from {table}; update {table} set v = null where id = 1000; \
              update {table} set v = (select v from {table} where id = 0) where id in (100, 1000); \
              update {table} set id = id + 5000 where id > 1000; delete from {table} where id = 0"
         ));
     }
     pipeline.catch_up();
-    pipeline.compare(&names);
-    let types = |server: &Postgres| {
-        server.sql_in(
-            &pipeline.name,
+    compare(&pipeline, &names);
+    let types = |end: &End| {
+        end.sql(
             "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull from pg_attribute a \
              join pg_class c on c.oid = a.attrelid where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' \
              and a.attnum > 0 order by 1, a.attnum",
@@ -300,9 +216,10 @@ fn g1_to_g13_every_type_arrives_as_it_was() {
 #[test]
 fn r3_what_a_source_lacks_is_named() {
     let source = own_target(PostgresOptions::default().set("wal_level", "replica"));
-    let pipeline = Pipeline::between(source, shared_target(), "lacks");
-    pipeline.source.sql("alter role freshet noreplication");
-    pipeline.at_source("create table plain (id int); create table t (id int primary key)");
+    let pipeline =
+        Pipeline::between(Server::Postgres(source.clone()), Kind::Postgres.target(), "from_pg_lacks");
+    source.sql("alter role freshet noreplication");
+    pipeline.source.sql("create table plain (id int); create table t (id int primary key)");
     let check = pipeline.freshet(&["check"]);
     assert_eq!(check.code, Some(9), "{}{}", check.stdout, check.stderr);
     for word in ["wal_level", "ALTER SYSTEM", "may not replicate", "public.plain", "REPLICA IDENTITY FULL"] {
@@ -313,25 +230,25 @@ fn r3_what_a_source_lacks_is_named() {
     let run = pipeline.freshet(&["run", "--until", "caught-up"]);
     assert_eq!(run.code, Some(6), "{}", run.stderr);
     assert!(run.stderr.contains("public.plain"), "{}", run.stderr);
-    assert_eq!(pipeline.at_source("select count(*) from pg_publication"), "0", "nothing was made");
+    assert_eq!(pipeline.source.sql("select count(*) from pg_publication"), "0", "nothing was made");
 }
 
 /// P6: a log that was lost with what a target lacks is told, and not gone on from as if nothing were missing.
 #[test]
 fn p6_a_lost_log_that_the_slot_has_passed_is_a_resync() {
-    let pipeline = Pipeline::new("lost");
-    pipeline.at_source("create table t (id int primary key, v text)");
+    let pipeline = pipeline("lost");
+    pipeline.source.sql("create table t (id int primary key, v text)");
     pipeline.catch_up();
-    pipeline.at_source("insert into t values (1, 'a')");
+    pipeline.source.sql("insert into t values (1, 'a')");
     pipeline.catch_up();
     std::fs::remove_dir_all(pipeline.dir.join("log")).unwrap();
     // The target has all of it: the log is begun anew where it stands.
-    pipeline.at_source("insert into t values (2, 'b')");
+    pipeline.source.sql("insert into t values (2, 'b')");
     pipeline.catch_up();
-    pipeline.compare(&["t"]);
+    compare(&pipeline, &["t"]);
     let slot = format!("freshet_{}", pipeline.name);
-    pipeline.at_source("insert into t values (3, 'c')");
-    pipeline.at_source(&format!(
+    pipeline.source.sql("insert into t values (3, 'c')");
+    pipeline.source.sql(&format!(
         "reset role; select pg_replication_slot_advance('{slot}', pg_current_wal_flush_lsn())"
     ));
     let run = pipeline.freshet(&["run", "--until", "caught-up"]);
@@ -342,12 +259,12 @@ fn p6_a_lost_log_that_the_slot_has_passed_is_a_resync() {
 /// D1: a changed definition stops its table by name, at its place, and nothing is applied wrongly.
 #[test]
 fn d1_a_changed_definition_stops_by_name() {
-    let pipeline = Pipeline::new("changed");
-    pipeline.at_source("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    let pipeline = pipeline("changed");
+    pipeline.source.sql("create table t (id int primary key, v text); insert into t values (1, 'a')");
     pipeline.catch_up();
-    pipeline.at_source(
-        "insert into t values (2, 'b'); alter table t add w int; insert into t values (3, 'c', 7)",
-    );
+    pipeline
+        .source
+        .sql("insert into t values (2, 'b'); alter table t add w int; insert into t values (3, 'c', 7)");
     let run = pipeline.freshet(&["run", "--until", "caught-up"]);
     assert_ne!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("public.t") && run.stderr.contains("definition"), "{}", run.stderr);
@@ -356,8 +273,8 @@ fn d1_a_changed_definition_stops_by_name() {
 /// R24: a partitioned table is refused by name, by the check and by a run.
 #[test]
 fn r24_a_partitioned_table_is_refused() {
-    let pipeline = Pipeline::new("partitions");
-    pipeline.at_source(
+    let pipeline = pipeline("partitions");
+    pipeline.source.sql(
         "create table t (id int primary key); create table p (id int primary key) partition by range (id)",
     );
     for words in [&["check"][..], &["run", "--until", "caught-up"]] {
@@ -371,11 +288,11 @@ fn r24_a_partitioned_table_is_refused() {
 /// D1: what was done to a table while the pipeline ran, and what no row has told yet, is told when it ends.
 #[test]
 fn d1_a_table_that_was_altered_is_named_at_the_end() {
-    let pipeline = Pipeline::new("altered");
-    pipeline.at_source("create table t (id int primary key, v text); insert into t values (1, 'a')");
+    let pipeline = pipeline("altered");
+    pipeline.source.sql("create table t (id int primary key, v text); insert into t values (1, 'a')");
     let run = pipeline.spawn();
-    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
-    pipeline.at_source("alter table t alter v type text using upper(v)");
+    pipeline.wait_consistent(&run);
+    pipeline.source.sql("alter table t alter v type text using upper(v)");
     run.terminate();
     let ended = run.wait(DEADLINE);
     assert_ne!(ended.code, Some(0), "{}", ended.stderr);
@@ -385,17 +302,16 @@ fn d1_a_table_that_was_altered_is_named_at_the_end() {
 /// T6, P4: what is not captured moves the slot on, so that the server need not keep its WAL.
 #[test]
 fn p4_an_idle_pipeline_lets_the_slot_go_on() {
-    let pipeline = Pipeline::new("idle");
-    pipeline.at_source("create table t (id int primary key)");
+    let pipeline = pipeline("idle");
+    pipeline.source.sql("create table t (id int primary key)");
     let run = pipeline.spawn();
-    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
-    let lsn = pipeline.at_source("create schema elsewhere; create table elsewhere.t as select generate_series(1, 1000); select pg_current_wal_flush_lsn()");
+    pipeline.wait_consistent(&run);
+    let lsn = pipeline.source.sql("create schema elsewhere; create table elsewhere.t as select generate_series(1, 1000); select pg_current_wal_flush_lsn()");
     let lsn = lsn.lines().last().unwrap_or_default().to_owned();
     let slot = format!(
         "select confirmed_flush_lsn >= '{lsn}' from pg_replication_slots where slot_name = 'freshet_{}'",
         pipeline.name
     );
     assert!(poll_until(DEADLINE, || pipeline.source.sql(&slot) == "t"), "{}", run.stderr());
-    run.terminate();
-    assert_eq!(run.wait(DEADLINE).code, Some(0));
+    pipeline.stop(&run);
 }

@@ -8,19 +8,18 @@
 //! `FRESHET_KILLS` sets the number (`cargo xtask kill`), `FRESHET_SEED` repeats the choices.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freshet_testkit::servers::{
-    Flavor, Freshet, Hold, MyOptions, MyServer, Postgres, PostgresOptions, Proxy, poll_until, seed,
-};
+use freshet_testkit::servers::{Freshet, Hold, Proxy, poll_until, seed};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::ends::{Kind, Server, own_server};
 use crate::kill_watch::{State, Watcher, state};
 use crate::kill_writers::{TABLES, Writers, prepare};
-use crate::kit::{DEADLINE, Scenario, own_source, own_target};
+use crate::kit::DEADLINE;
+use crate::pipeline::Pipeline;
 
 /// Kills of each phase at least.
 const PHASE_KILLS_MIN: usize = 5;
@@ -42,28 +41,54 @@ const PHASES: [Phase; 5] =
 
 struct KillLoop {
     rng: StdRng,
-    source: Arc<MyServer>,
-    target: Arc<Postgres>,
+    source: Server,
+    target: Server,
+    /// What of it can be held, in the words of its sink.
+    words: &'static Words,
     proxy: Proxy,
     histogram: BTreeMap<Phase, usize>,
     began: Instant,
 }
 
+/// Parts of the statements that a sink sends, by what they belong to.
+struct Words {
+    take_over: &'static [&'static str],
+    load: &'static [&'static str],
+    hand_over: &'static [&'static str],
+    commit: &'static [&'static str],
+}
+
+const POSTGRES_WORDS: Words = Words {
+    take_over: &["epoch = epoch + 1", ".session ", "select version"],
+    load: &["copy ", "load_chunk set rows", "load_chunk", "commit\0"],
+    hand_over: &["create unique index", "create index", "phase = 'consistent'", "set consistent_since"],
+    commit: &["commit\0"],
+};
+
+/// Its DDL commits by itself: before, while and after, of each kind of statement.
+const MYSQL_WORDS: Words = Words {
+    take_over: &["set epoch = ", ".session ", "select version", "is_used_lock"],
+    load: &["create table `", "intent = ", "load_chunk set loaded_rows", "load_chunk", "insert into `"],
+    hand_over: &["alter table `", "intent = 'index'", "phase = 'consistent'", "set consistent_since"],
+    commit: &["commit; set session"],
+};
+
 /// One round's pipeline.
 struct Round<'a> {
     all: &'a mut KillLoop,
-    scenario: Scenario,
+    pipeline: Pipeline,
     /// A COMMIT of a killed process is still on its way.
     late_commit: bool,
 }
 
-fn kill_loop(flavor: Flavor, kills_default: usize) {
+fn kill_loop(from: Kind, to: Kind, kills_default: usize) {
     let kills = std::env::var("FRESHET_KILLS").map_or(kills_default, |text| text.parse().unwrap());
-    let target = own_target(PostgresOptions::default());
+    let target = own_server(to);
     let mut all = KillLoop {
         rng: StdRng::seed_from_u64(seed()),
-        source: own_source(flavor, MyOptions::default().arg("--max-binlog-size=4M")),
+        source: own_server(from),
         proxy: Proxy::start(target.port()),
+        words: if to == Kind::Postgres { &POSTGRES_WORDS } else { &MYSQL_WORDS },
         target,
         histogram: PHASES.into_iter().map(|phase| (phase, 0)).collect(),
         began: Instant::now(),
@@ -82,7 +107,7 @@ fn kill_loop(flavor: Flavor, kills_default: usize) {
         all.round(number, ROUND_KILLS / 2);
     }
     println!(
-        "{} kills on {flavor:?} in {} s:",
+        "{} kills from {from:?} to {to:?} in {} s:",
         all.histogram.values().sum::<usize>(),
         all.began.elapsed().as_secs()
     );
@@ -96,16 +121,18 @@ fn kill_loop(flavor: Flavor, kills_default: usize) {
 
 impl KillLoop {
     fn round(&mut self, number: usize, kills: usize) {
-        let mut scenario =
-            Scenario::between(Arc::clone(&self.source), Arc::clone(&self.target), &format!("kill{number}"));
-        scenario.settings.sink_port = self.proxy.port();
-        scenario.settings.load = "chunk_rows: 1000, readers: 2".into();
-        scenario.settings.source_more = "heartbeat_ms: 500".into();
-        scenario.my(&prepare());
-        let writers = Writers::start(&scenario, self.rng.random());
-        let watcher = Watcher::start(&scenario);
+        let mut pipeline =
+            Pipeline::between(self.source.clone(), self.target.clone(), &format!("kill{number}"));
+        pipeline.sink_port = self.proxy.port();
+        pipeline.load = "chunk_rows: 1000, readers: 2".into();
+        if self.source.kind() != Kind::Postgres {
+            pipeline.source_more = ", heartbeat_ms: 500".into();
+        }
+        pipeline.source.sql(&prepare(self.source.kind()));
+        let writers = Writers::start(&pipeline.source, self.rng.random());
+        let watcher = Watcher::start(&pipeline);
         let aims = self.aims(kills);
-        let mut round = Round { all: self, scenario, late_commit: false };
+        let mut round = Round { all: self, pipeline, late_commit: false };
         for (i, aim) in aims.iter().enumerate() {
             round.kill(*aim);
             if i == aims.len() * 2 / 3 {
@@ -149,7 +176,7 @@ impl KillLoop {
 
 impl Round<'_> {
     fn state(&self) -> Option<State> {
-        state(&self.scenario)
+        state(&self.pipeline)
     }
 
     fn epoch(&self) -> i64 {
@@ -161,9 +188,9 @@ impl Round<'_> {
         let epoch = self.epoch();
         if aim == Phase::TakeOver {
             self.let_go();
-            self.all.hold(&["epoch = epoch + 1", ".session ", "select version"]);
+            self.all.hold(self.all.words.take_over);
         }
-        let run = self.scenario.spawn();
+        let run = self.pipeline.spawn();
         if aim != Phase::TakeOver && self.late_commit {
             self.wait(&run, "the take-over", |round| round.epoch() > epoch);
             self.let_go();
@@ -182,7 +209,7 @@ impl Round<'_> {
     /// In the middle of a statement of a chunk, or at any moment.
     fn aim_at_load(&mut self, run: &Freshet) {
         if self.all.chance(70) {
-            self.all.hold(&["copy ", "load_chunk set rows", "load_chunk", "commit\0"]);
+            self.all.hold(self.all.words.load);
             self.wait(run, "a chunk", |round| {
                 round.all.proxy.is_holding() || round.state().is_some_and(|state| state.loaded())
             });
@@ -193,12 +220,7 @@ impl Round<'_> {
 
     /// In the middle of a statement that only the hand-over sends.
     fn aim_at_hand_over(&mut self, run: &Freshet) {
-        self.all.hold(&[
-            "create unique index",
-            "create index",
-            "phase = 'consistent'",
-            "set consistent_since",
-        ]);
+        self.all.hold(self.all.words.hand_over);
         self.wait(run, "the hand-over", |round| {
             round.all.proxy.is_holding() || round.state().is_some_and(|state| state.consistent)
         });
@@ -211,7 +233,7 @@ impl Round<'_> {
 
     fn aim_at_commit(&mut self, run: &Freshet) {
         self.streams(run);
-        self.all.hold(&["commit\0"]);
+        self.all.hold(self.all.words.commit);
         self.wait(run, "COMMIT", |round| round.all.proxy.is_holding());
     }
 
@@ -231,7 +253,7 @@ impl Round<'_> {
 
     /// SIGKILL, and what it hit.
     fn blow(&mut self, run: &Freshet, aim: Phase, epoch: i64) {
-        self.must_run(run, "the kill");
+        self.pipeline.must_run(run, "the kill");
         let holding = self.all.proxy.is_holding();
         let phase = match self.state() {
             _ if holding && aim == Phase::CommitInDoubt => Phase::CommitInDoubt,
@@ -261,13 +283,11 @@ impl Round<'_> {
     /// Either server dies under a running freshet, which goes on by itself.
     fn kill_servers(&mut self) {
         self.let_go();
-        let run = self.scenario.spawn();
+        let run = self.pipeline.spawn();
         self.wait(&run, "consistent_since", |round| round.state().is_some_and(|state| state.consistent));
-        self.all.source.kill9();
-        self.all.source.restart();
+        self.all.source.kill_and_restart();
         self.moves_on(&run);
-        self.all.target.kill9();
-        self.all.target.restart();
+        self.all.target.kill_and_restart();
         self.moves_on(&run);
         run.kill9();
     }
@@ -284,42 +304,69 @@ impl Round<'_> {
 
     fn finish(mut self, writers: Writers, watcher: Watcher) {
         self.let_go();
-        let run = self.scenario.spawn();
+        let run = self.pipeline.spawn();
         self.wait(&run, "consistent_since", |round| round.state().is_some_and(|state| state.consistent));
         self.moves_on(&run);
         writers.stop();
-        self.scenario.stop(&run);
-        self.scenario.catch_up();
-        self.scenario.compare(TABLES);
+        self.pipeline.stop(&run);
+        self.pipeline.catch_up();
+        TABLES.iter().for_each(|(table, columns)| self.pipeline.compare(table, columns));
         watcher.finish();
-        self.scenario.source.sql(&format!("drop database {}", self.scenario.name));
-        self.scenario.target.sql(&format!("drop database {} with (force)", self.scenario.name));
+        self.pipeline.drop_all();
     }
 
     /// Waits for a condition; freshet must not end meanwhile.
     fn wait(&mut self, run: &Freshet, what: &str, mut holds: impl FnMut(&mut Self) -> bool) {
         let done = poll_until(DEADLINE, || {
-            self.must_run(run, what);
+            self.pipeline.must_run(run, what);
             holds(self)
         });
         let state = self.state();
         assert!(done, "Waited in vain for {what}; {state:?}\n{}", run.stderr());
     }
-
-    fn must_run(&self, run: &Freshet, when: &str) {
-        if !run.is_running() {
-            let exit = run.wait(Duration::from_secs(1));
-            panic!("freshet ended before {when}, code {:?}:\n{}", exit.code, exit.stderr);
-        }
-    }
 }
 
 #[test]
-fn t10_t11_p13_killed_over_and_over_on_mariadb() {
-    kill_loop(Flavor::MariaDb, 100);
+fn t10_t11_p13_killed_over_and_over_from_mariadb_to_postgres() {
+    kill_loop(Kind::MariaDb, Kind::Postgres, 50);
 }
 
 #[test]
-fn t10_t11_p13_killed_over_and_over_on_mysql() {
-    kill_loop(Flavor::MySql, 50);
+fn t10_t11_p13_killed_over_and_over_from_mysql_to_postgres() {
+    kill_loop(Kind::MySql, Kind::Postgres, 25);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_postgres_to_postgres() {
+    kill_loop(Kind::Postgres, Kind::Postgres, 25);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_mariadb_to_mariadb() {
+    kill_loop(Kind::MariaDb, Kind::MariaDb, 50);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_mariadb_to_mysql() {
+    kill_loop(Kind::MariaDb, Kind::MySql, 12);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_mysql_to_mariadb() {
+    kill_loop(Kind::MySql, Kind::MariaDb, 12);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_mysql_to_mysql() {
+    kill_loop(Kind::MySql, Kind::MySql, 25);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_postgres_to_mariadb() {
+    kill_loop(Kind::Postgres, Kind::MariaDb, 25);
+}
+
+#[test]
+fn t10_t11_p13_killed_over_and_over_from_postgres_to_mysql() {
+    kill_loop(Kind::Postgres, Kind::MySql, 12);
 }

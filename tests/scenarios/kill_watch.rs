@@ -1,16 +1,16 @@
 //! The watcher of the kill loop: reads the target without pause and notes every state that no commit of the source
 //! had, from `consistent_since` on.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
 use freshet_testkit::servers::poll_until;
-use tokio::runtime::Runtime;
-use tokio_postgres::{Client, NoTls, Row};
 
+use crate::ends::{End, Kind};
 use crate::kill_writers::{ACCOUNTS, BALANCE, BIG_ROWS, MOVING};
-use crate::kit::{DEADLINE, Scenario};
+use crate::kit::DEADLINE;
+use crate::pipeline::Pipeline;
 
 /// What the control schema says.
 #[derive(Clone, Copy, Debug)]
@@ -33,36 +33,36 @@ impl State {
 }
 
 /// What the control schema says now; nothing while it or its server is not there.
-pub(crate) fn state(scenario: &Scenario) -> Option<State> {
-    let client = connect(&scenario.target.conn_string(&scenario.name))?;
-    let sql = "select epoch, coalesce(next_offset,0), consistent_since is not null,
-        (select count(*) from freshet.load_chunk), (select count(rows) from freshet.load_chunk),
-        (select count(*) from freshet.load_table),
-        (select count(*) from freshet.load_table where phase = 'loading')
-        from freshet.checkpoint";
-    let row = runtime().block_on(client.query_opt(sql, &[])).ok()??;
+pub(crate) fn state(pipeline: &Pipeline) -> Option<State> {
+    let mine = format!("pipeline = '{}'", pipeline.name);
+    let rows = if pipeline.target.server.kind() == Kind::Postgres { "rows" } else { "loaded_rows" };
+    let sql = format!(
+        "select epoch, coalesce(next_offset,0), case when consistent_since is null then 0 else 1 end,
+        (select count(*) from freshet.load_chunk where {mine}),
+        (select count({rows}) from freshet.load_chunk where {mine}),
+        (select count(*) from freshet.load_table where {mine}),
+        (select count(*) from freshet.load_table where {mine} and phase in ('loading', 'preparing'))
+        from freshet.checkpoint where {mine}"
+    );
+    let found = numbers(&pipeline.target.try_sql(&sql).ok()?)?;
+    let [epoch, next_offset, consistent, chunks, chunks_done, tables, tables_loading] = found[..] else {
+        return None;
+    };
     Some(State {
-        epoch: row.get(0),
-        next_offset: row.get(1),
-        consistent: row.get(2),
-        chunks: row.get(3),
-        chunks_done: row.get(4),
-        tables: row.get(5),
-        tables_loading: row.get(6),
+        epoch,
+        next_offset,
+        consistent: consistent == 1,
+        chunks,
+        chunks_done,
+        tables,
+        tables_loading,
     })
 }
 
-fn runtime() -> &'static Runtime {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
-    })
-}
-
-fn connect(to: &str) -> Option<Client> {
-    let (client, connection) = runtime().block_on(tokio_postgres::connect(to, NoTls)).ok()?;
-    runtime().spawn(connection);
-    Some(client)
+/// The numbers of the one row that a client printed.
+fn numbers(printed: &str) -> Option<Vec<i64>> {
+    let cells = printed.trim().split(['\t', '|']);
+    cells.map(|cell| cell.parse().ok()).collect()
 }
 
 /// The reader, in a thread of its own.
@@ -79,18 +79,30 @@ struct Seen {
 }
 
 /// One statement, so one snapshot.
-const LOOK: &str = "select
-    (select sum(balance)::int8 from bank), (select count(*) from bank),
-    (select count(*) from mark_a a full join mark_b b using (id) where a.n is distinct from b.n),
-    (select sum(n)::int8 from mark_a),
-    (select count(*) from moving), (select count(distinct u) from swap), (select sum(u)::int8 from swap),
-    (select count(*) from big)";
+fn look(kind: Kind) -> String {
+    let marks = match kind {
+        Kind::Postgres => {
+            "select count(*) from mark_a a full join mark_b b using (id) where a.n is distinct from b.n"
+        }
+        // Neither has a full join; rows that only one of the two has show in the counts.
+        Kind::MariaDb | Kind::MySql => {
+            "select (select count(*) from mark_a) + (select count(*) from mark_b) \
+             - 2 * (select count(*) from mark_a a join mark_b b on b.id = a.id and b.n = a.n)"
+        }
+    };
+    format!(
+        "select (select sum(balance) from bank), (select count(*) from bank), ({marks}),
+        (select sum(n) from mark_a),
+        (select count(*) from moving), (select count(distinct u) from swap), (select sum(u) from swap),
+        (select count(*) from big)"
+    )
+}
 
 impl Watcher {
-    pub(crate) fn start(scenario: &Scenario) -> Self {
+    pub(crate) fn start(pipeline: &Pipeline) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopping, to) = (Arc::clone(&stop), scenario.target.conn_string(&scenario.name));
-        let thread = thread::spawn(move || watch(&to, &stopping));
+        let (stopping, target, name) = (Arc::clone(&stop), pipeline.target.clone(), pipeline.name.clone());
+        let thread = thread::spawn(move || watch(&target, &name, &stopping));
         Self { stop, thread }
     }
 
@@ -103,44 +115,32 @@ impl Watcher {
     }
 }
 
-fn watch(to: &str, stop: &AtomicBool) -> Seen {
+fn watch(target: &End, name: &str, stop: &AtomicBool) -> Seen {
     let mut seen = Seen::default();
-    while !stop.load(Ordering::Relaxed) {
-        let mut client = None;
-        poll_until(DEADLINE, || {
-            client = connect(to);
-            client.is_some() || stop.load(Ordering::Relaxed)
-        });
-        if let Some(client) = client {
-            read(&client, &mut seen, stop);
+    let since = format!("select count(consistent_since) from freshet.checkpoint where pipeline = '{name}'");
+    let stopped = || stop.load(Ordering::Relaxed);
+    poll_until(3 * DEADLINE, || stopped() || target.number(&since) == Some(1));
+    let look = look(target.server.kind());
+    while !stopped() {
+        match target.try_sql(&look) {
+            Ok(printed) => judge(&numbers(&printed).unwrap_or_default(), &mut seen),
+            // The server is not there for a while.
+            Err(error) if is_missing_table(&error.to_string()) => {
+                seen.wrong.push(format!("A table is missing: {error}"));
+                break;
+            }
+            Err(_) => {}
         }
     }
     seen
 }
 
-/// Reads until the connection is lost.
-fn read(client: &Client, seen: &mut Seen, stop: &AtomicBool) {
-    let since = "select count(consistent_since) from freshet.checkpoint";
-    let consistent = poll_until(DEADLINE, || {
-        let row = runtime().block_on(client.query_opt(since, &[]));
-        stop.load(Ordering::Relaxed)
-            || client.is_closed()
-            || row.is_ok_and(|row| row.is_some_and(|row| row.get::<_, i64>(0) == 1))
-    });
-    while consistent && !client.is_closed() && !stop.load(Ordering::Relaxed) {
-        match runtime().block_on(client.query_one(LOOK, &[])) {
-            Ok(row) => judge(&row, seen),
-            Err(error) if error.code().is_some_and(|code| code.code() == "42P01") => {
-                seen.wrong.push(format!("A table is missing: {error}"));
-                return;
-            }
-            Err(_) => return,
-        }
-    }
+fn is_missing_table(error: &str) -> bool {
+    ["does not exist", "doesn't exist"].iter().any(|words| error.contains(words))
 }
 
-fn judge(row: &Row, seen: &mut Seen) {
-    let number = |at: usize| row.get::<_, Option<i64>>(at).unwrap_or(-1);
+fn judge(row: &[i64], seen: &mut Seen) {
+    let number = |at: usize| row.get(at).copied().unwrap_or(-1);
     let moving = i64::from(MOVING);
     let expected = [
         ("sum of the bank", number(0), i64::from(ACCOUNTS * BALANCE)),

@@ -62,7 +62,10 @@ enum Chore {
         seed: Option<u64>,
         /// The source
         #[arg(long, value_enum, default_value = "mariadb")]
-        source: kill::Source,
+        source: kill::Server,
+        /// The target
+        #[arg(long, value_enum, default_value = "postgres")]
+        target: kill::Server,
     },
     /// Break the protocol in one listed way after another; a test must notice each
     Mutants {
@@ -84,7 +87,7 @@ fn main() -> ExitCode {
         Chore::Bench { names, quick } => bench::run(&names, quick),
         Chore::Demo { keep } => demo::run(keep),
         Chore::Test { quick } => test::run(quick),
-        Chore::Kill { kills, seed, source } => kill::run(kills, seed, source),
+        Chore::Kill { kills, seed, source, target } => kill::run(kills, seed, source, target),
         Chore::Mutants { names, quick } => mutants::run(&names, quick),
         Chore::Tidy => tidy::run(),
         Chore::Ci => ci::run(),

@@ -47,6 +47,7 @@ const NEEDS: &[Need] = &[
     Need { package: "util-linux", purposes: EVERY, is_met: || has("setpriv") },
     Need { package: "openssl", purposes: TEST, is_met: || has("openssl") },
     Need { package: "debian-archive-keyring", purposes: TEST, is_met: has_keyring },
+    Need { package: "mydumper", purposes: BENCH, is_met: || has("mydumper") && has("myloader") },
     Need { package: "pgloader", purposes: BENCH, is_met: || has("pgloader") },
 ];
 

@@ -1,16 +1,18 @@
-//! From the return of a commit at the source to the row being visible in the target, beside the native subscription.
+//! From the return of a commit at the source to the row being visible in the target, beside the servers' own replication.
 //!
 //! Writers at the source commit single rows at a steady rate and note the time after each commit; a poller on the
 //! target looks without pause for what is new and notes the time. Both clocks are the machine's. The first second
 //! of a round is left out. freshet's log and target are synced; the subscription's commits are not (its default).
+//! A MariaDB's poller looks for the rows of one writer.
 
 use std::collections::HashMap;
 
 use anyhow::{Context as _, ensure};
 use freshet_testkit::servers::{MyServer, Postgres, SqlJob};
 
+use super::ends::DATABASE;
 use super::measure::{Meter, Run, Server};
-use super::ours::{DATABASE, Ours};
+use super::ours::Ours;
 use super::report::{About, Better, GoalOf, Row, Spread};
 use super::{Bench, work, world};
 
@@ -55,33 +57,86 @@ struct Round {
     p50_ms: f64,
     p99_ms: f64,
     rows: u64,
-    /// Rows a second that the writers reached.
+    /// Rows a second that the writers reached, and were meant to.
     rate: f64,
+    wanted: f64,
     run: Run,
 }
 
-/// At 200 and at 1,000 rows a second.
+/// From MariaDB into PostgreSQL, at 200 and at 1,000 rows a second.
 pub fn run(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
     let (source, pg_source, target) = (world::mariadb()?, world::postgres_source()?, world::postgres()?);
     let binary = bench.binary.clone();
-    let pipeline = Ours::new(&binary, &source, &target, "load-and-stream", "bench.*")?;
+    let pipeline = Ours::new(&binary, Server::My(&source), Server::Pg(&target), "load-and-stream", "*")?;
+    let peer = Subscription { source: &pg_source, target: &target };
+    measure(bench, "latency", "commit to visible", &pipeline, &peer, &[200, 1_000])
+}
+
+/// From PostgreSQL into PostgreSQL, at 200 rows a second.
+pub fn postgres(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
+    let (source, target) = (world::postgres_source()?, world::postgres()?);
+    let binary = bench.binary.clone();
+    let pipeline = Ours::new(&binary, Server::Pg(&source), Server::Pg(&target), "load-and-stream", "*")?;
+    let peer = Subscription { source: &source, target: &target };
+    measure(
+        bench,
+        "latency-postgres",
+        "PostgreSQL to PostgreSQL, commit to visible",
+        &pipeline,
+        &peer,
+        &[200],
+    )
+}
+
+/// From MariaDB into MariaDB, at 200 rows a second.
+pub fn mariadb(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
+    let (source, target, replica) = (world::mariadb()?, world::mariadb_target()?, world::mariadb_target()?);
+    let binary = bench.binary.clone();
+    let pipeline = Ours::new(&binary, Server::My(&source), Server::My(&target), "load-and-stream", "*")?;
+    let peer = Replica { source: &source, replica: &replica };
+    measure(bench, "latency-mariadb", "MariaDB to MariaDB, commit to visible", &pipeline, &peer, &[200])
+}
+
+/// The servers' own replication, off but while it is measured.
+trait Peer {
+    fn beside(&self) -> &'static str;
+    /// Makes it, off.
+    fn make(&self) -> anyhow::Result<()>;
+    fn switch(&self, on: bool) -> anyhow::Result<()>;
+    fn source(&self) -> Server<'_>;
+    fn target(&self) -> Server<'_>;
+    /// Database of its tables on the target.
+    fn database(&self) -> &'static str;
+}
+
+fn measure(
+    bench: &mut Bench,
+    name: &str,
+    what: &str,
+    pipeline: &Ours<'_>,
+    peer: &dyn Peer,
+    rates: &[u64],
+) -> anyhow::Result<Vec<Row>> {
     pipeline.catch_up()?;
-    world::database(&target, PEER_DATABASE, None)?;
-    target.try_sql_in(PEER_DATABASE, work::POSTGRES_TABLES)?;
-    let sides = Sides { pipeline, source: &source, pg_source: &pg_source, target: &target };
-    sides.subscribe()?;
+    peer.make()?;
     let seconds = bench.scaled(20, 5);
     let mut rows = Vec::new();
     let mut number = 0;
-    for rate in [200, 1_000] {
-        let (mut ours, mut peer) = (Vec::new(), Vec::new());
+    for &rate in rates {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds() {
             number += 1;
             let pace = Pace { rate, seconds, base: number * ROUND_IDS };
-            ours.push(say("freshet", sides.freshet(pace, number)?));
-            peer.push(say("subscription", sides.subscription(pace, number)?));
+            ours.push(say("freshet", by_freshet(pipeline, pace, number)?));
+            theirs.push(say(peer.beside(), by_peer(peer, pace, number)?));
         }
-        rows.extend(rows_of(rate, &ours, &peer)?);
+        rows.extend(rows_of(
+            &format!("{name}-{rate}"),
+            &format!("{what}, {rate} rows/s"),
+            peer.beside(),
+            &ours,
+            &theirs,
+        )?);
     }
     Ok(rows)
 }
@@ -92,15 +147,14 @@ fn say(who: &str, round: Round) -> Round {
     round
 }
 
-fn rows_of(rate: u64, ours: &[Round], peer: &[Round]) -> anyhow::Result<[Row; 2]> {
+fn rows_of(name: &str, what: &str, beside: &str, ours: &[Round], peer: &[Round]) -> anyhow::Result<[Row; 2]> {
     let row = |percentile: &str, goal: f64, get: fn(&Round) -> f64| {
-        let name = format!("latency-{rate}-{percentile}");
-        let what = format!("commit to visible, {rate} rows/s, {percentile}");
+        let (name, what) = (format!("{name}-{percentile}"), format!("{what}, {percentile}"));
         let about = About {
             name: &name,
             what: &what,
             unit: "ms",
-            beside: "native subscription",
+            beside,
             goal,
             goal_of: GoalOf::Ours,
             better: Better::Less,
@@ -111,28 +165,79 @@ fn rows_of(rate: u64, ours: &[Round], peer: &[Round]) -> anyhow::Result<[Row; 2]
             Row::new(&about, spread(ours).context("No round of ours")?, spread(peer), rows, ours.len());
         let runs = |rounds: &[Round]| rounds.iter().map(|round| round.run.clone()).collect::<Vec<_>>();
         row.add_costs(&runs(ours), &runs(peer));
-        let reached = ours.iter().chain(peer).map(|round| round.rate).fold(f64::MAX, f64::min);
-        if reached < rate as f64 * 0.95 {
-            row.notes.push(format!("the writers reached only {reached:.0} rows a second"));
+        let reached = ours.iter().chain(peer).map(|round| round.rate / round.wanted).fold(f64::MAX, f64::min);
+        if reached < 0.95 {
+            row.notes.push(format!("the writers reached only {:.0} % of their pace", reached * 100.0));
         }
         anyhow::Ok(row)
     };
     Ok([row("p50", P50_MS_MAX, |round| round.p50_ms)?, row("p99", P99_MS_MAX, |round| round.p99_ms)?])
 }
 
-struct Sides<'a> {
-    pipeline: Ours<'a>,
-    source: &'a MyServer,
-    pg_source: &'a Postgres,
+fn by_freshet(pipeline: &Ours<'_>, pace: Pace, mark: u64) -> anyhow::Result<Round> {
+    let process = pipeline.start(&[]);
+    pipeline.source().write_mark(mark)?;
+    let arrived = pipeline.target().wait_for_mark(mark, DEADLINE_S);
+    arrived.with_context(|| format!("freshet said: {}", process.stderr()))?;
+    let before = process.usage().cpu_s;
+    let meter = pipeline.meter();
+    let (committed, seen) = write_and_look(pipeline.source(), pipeline.target(), DATABASE, pace)?;
+    let mut run = meter.stop();
+    let mut usage = process.usage();
+    usage.cpu_s -= before;
+    run.parts.push(("freshet", usage));
+    pipeline.stop(&process)?;
+    round(pace, &committed, &seen, run)
+}
+
+fn by_peer(peer: &dyn Peer, pace: Pace, mark: u64) -> anyhow::Result<Round> {
+    peer.switch(true)?;
+    peer.source().write_mark(mark)?;
+    match peer.target() {
+        Server::My(server) => world::wait_for_mark_mariadb(server, peer.database(), mark, DEADLINE_S)?,
+        Server::Pg(server) => world::wait_for_mark(server, peer.database(), mark, DEADLINE_S)?,
+    };
+    let meter = Meter::start(&[("source", peer.source()), ("target", peer.target())]);
+    let (committed, seen) = write_and_look(peer.source(), peer.target(), peer.database(), pace)?;
+    let run = meter.stop();
+    peer.switch(false)?;
+    round(pace, &committed, &seen, run)
+}
+
+/// When each row was committed, and when it was seen.
+fn write_and_look(
+    from: Server<'_>,
+    to: Server<'_>,
+    database: &str,
+    pace: Pace,
+) -> anyhow::Result<(Times, Times)> {
+    let poller = match to {
+        Server::My(server) => server.spawn_sql(&mariadb_poller(database, pace)),
+        Server::Pg(server) => server.spawn_sql(database, &poller(pace)),
+    };
+    let writer = |writer| match from {
+        Server::My(server) => server.spawn_sql(&mariadb_writer(pace, writer)),
+        Server::Pg(server) => server.spawn_sql("bench", &postgres_writer(pace, writer)),
+    };
+    finish((0..pace.writers()).map(writer).collect(), poller)
+}
+
+struct Subscription<'a> {
+    source: &'a Postgres,
     target: &'a Postgres,
 }
 
-impl Sides<'_> {
-    /// A subscription that is off until its round.
-    fn subscribe(&self) -> anyhow::Result<()> {
+impl Peer for Subscription<'_> {
+    fn beside(&self) -> &'static str {
+        "native subscription"
+    }
+
+    fn make(&self) -> anyhow::Result<()> {
+        world::database(self.target, PEER_DATABASE, None)?;
+        self.target.try_sql_in(PEER_DATABASE, work::POSTGRES_TABLES)?;
         let slot = "select pg_create_logical_replication_slot('latency', 'pgoutput')";
-        self.pg_source.try_sql_in("bench", slot)?;
-        let connection = format!("host=127.0.0.1 port={} user=postgres dbname=bench", self.pg_source.port());
+        self.source.try_sql_in("bench", slot)?;
+        let connection = format!("host=127.0.0.1 port={} user=postgres dbname=bench", self.source.port());
         let sql = format!(
             "create subscription latency connection '{connection}' publication pub \
              with (slot_name = latency, create_slot = false, copy_data = false, enabled = false)"
@@ -141,36 +246,57 @@ impl Sides<'_> {
         Ok(())
     }
 
-    fn freshet(&self, pace: Pace, mark: u64) -> anyhow::Result<Round> {
-        let process = self.pipeline.start(&[]);
-        self.source.try_sql(&format!("insert into bench.mark values ({mark})"))?;
-        world::wait_for_mark(self.target, DATABASE, mark, DEADLINE_S)
-            .with_context(|| format!("freshet said: {}", process.stderr()))?;
-        let before = process.usage().cpu_s;
-        let meter = Meter::start(&[("source", Server::My(self.source)), ("target", Server::Pg(self.target))]);
-        let poller = self.target.spawn_sql(DATABASE, &poller(pace));
-        let writer = |writer| self.source.spawn_sql(&mariadb_writer(pace, writer));
-        let (committed, seen) = finish((0..pace.writers()).map(writer).collect(), poller)?;
-        let mut run = meter.stop();
-        let mut usage = process.usage();
-        usage.cpu_s -= before;
-        run.parts.push(("freshet", usage));
-        self.pipeline.stop(&process)?;
-        round(pace, &committed, &seen, run)
+    fn switch(&self, on: bool) -> anyhow::Result<()> {
+        let word = if on { "enable" } else { "disable" };
+        self.target.try_sql_in(PEER_DATABASE, &format!("alter subscription latency {word}"))?;
+        Ok(())
     }
 
-    fn subscription(&self, pace: Pace, mark: u64) -> anyhow::Result<Round> {
-        self.target.try_sql_in(PEER_DATABASE, "alter subscription latency enable")?;
-        self.pg_source.try_sql_in("bench", &format!("insert into mark values ({mark})"))?;
-        world::wait_for_mark(self.target, PEER_DATABASE, mark, DEADLINE_S)?;
-        let meter =
-            Meter::start(&[("source", Server::Pg(self.pg_source)), ("target", Server::Pg(self.target))]);
-        let poller = self.target.spawn_sql(PEER_DATABASE, &poller(pace));
-        let writer = |writer| self.pg_source.spawn_sql("bench", &postgres_writer(pace, writer));
-        let (committed, seen) = finish((0..pace.writers()).map(writer).collect(), poller)?;
-        let run = meter.stop();
-        self.target.try_sql_in(PEER_DATABASE, "alter subscription latency disable")?;
-        round(pace, &committed, &seen, run)
+    fn source(&self) -> Server<'_> {
+        Server::Pg(self.source)
+    }
+
+    fn target(&self) -> Server<'_> {
+        Server::Pg(self.target)
+    }
+
+    fn database(&self) -> &'static str {
+        PEER_DATABASE
+    }
+}
+
+struct Replica<'a> {
+    source: &'a MyServer,
+    replica: &'a MyServer,
+}
+
+impl Peer for Replica<'_> {
+    fn beside(&self) -> &'static str {
+        "native replica"
+    }
+
+    fn make(&self) -> anyhow::Result<()> {
+        self.replica.try_sql(work::MARIADB)?;
+        let start = self.source.try_sql("select @@gtid_binlog_pos")?;
+        self.replica.try_sql(&world::change_master(self.source, start.trim(), 0))?;
+        Ok(())
+    }
+
+    fn switch(&self, on: bool) -> anyhow::Result<()> {
+        self.replica.try_sql(if on { "start slave" } else { "stop slave" })?;
+        Ok(())
+    }
+
+    fn source(&self) -> Server<'_> {
+        Server::My(self.source)
+    }
+
+    fn target(&self) -> Server<'_> {
+        Server::My(self.replica)
+    }
+
+    fn database(&self) -> &'static str {
+        "bench"
     }
 }
 
@@ -216,7 +342,14 @@ fn round(pace: Pace, committed: &Times, seen: &Times, run: Run) -> anyhow::Resul
     let (first, last) =
         committed.values().fold((f64::MAX, 0.0_f64), |(low, high), &t| (low.min(t), high.max(t)));
     let rate = committed.len() as f64 / (last - first);
-    Ok(Round { p50_ms: at(0.5), p99_ms: at(0.99), rows: committed.len() as u64, rate, run })
+    Ok(Round {
+        p50_ms: at(0.5),
+        p99_ms: at(0.99),
+        rows: committed.len() as u64,
+        rate,
+        wanted: pace.rate as f64,
+        run,
+    })
 }
 
 /// Looks for new rows of each writer and keeps when it first saw them.
@@ -249,6 +382,36 @@ fn poller(pace: Pace) -> String {
         insert into seen select * from unnest(ids, moments);
         end $$;
         select id, extract(epoch from at) from seen;",
+        pace.seconds * 2 + 10
+    )
+}
+
+/// The same on a MariaDB, for one writer.
+fn mariadb_poller(database: &str, pace: Pace) -> String {
+    let (first, rows) = (pace.first_id(0), pace.rows_each());
+    format!(
+        "use {database};
+        set session transaction isolation level read committed;
+        create temporary table seen (id bigint, at decimal(20, 6)) engine = memory;
+        delimiter //
+        begin not atomic
+            declare last, newest bigint default {first};
+            declare moment decimal(20, 6);
+            declare stop decimal(20, 6) default unix_timestamp(sysdate(6)) + {};
+            repeat
+                select coalesce(max(id), 0) into newest from lat where id > {first};
+                if newest > last then
+                    set moment = unix_timestamp(sysdate(6));
+                    while last < newest do
+                        set last = last + 1;
+                        insert into seen values (last, moment);
+                    end while;
+                end if;
+                do sleep(0.0001);
+            until last >= {first} + {rows} or unix_timestamp(sysdate(6)) > stop end repeat;
+        end //
+        delimiter ;
+        select id, at from seen;",
         pace.seconds * 2 + 10
     )
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use freshet_testkit::servers::poll_until;
 
-use super::measure::{Meter, Server};
-use super::ours::{DATABASE, Ours};
+use super::ends::DATABASE;
+use super::measure::Server;
+use super::ours::Ours;
 use super::report::{About, Better, GoalOf, Row, Spread};
 use super::{Bench, ensure_equal, say, world};
 
@@ -50,21 +51,15 @@ pub fn transaction(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
     let rows = bench.scaled(2_000_000_000, 200_000_000) / BIG_ROW_BYTES;
     let (source, target) = (world::mariadb()?, world::postgres()?);
     let binary = bench.binary.clone();
-    let pipeline = Ours::new(&binary, &source, &target, "load-and-stream", "bench.*")?;
+    let pipeline = Ours::new(&binary, Server::My(&source), Server::Pg(&target), "load-and-stream", "*")?;
     pipeline.catch_up()?;
     println!("  writing a transaction of {rows} rows at the source");
     let filler = "repeat(char(97 + seq % 26), 1000)";
     source.try_sql(&format!("use bench; insert into big select seq, {filler} from seq_1_to_{rows}"))?;
     source.try_sql("insert into bench.mark values (1)")?;
 
-    let meter = Meter::start(&[("source", Server::My(&source)), ("target", Server::Pg(&target))]);
-    let process = pipeline.start(&[]);
-    let visible = world::wait_for_mark(&target, DATABASE, 1, DEADLINE_S);
-    let usage = process.usage();
-    let visible = visible.map_err(|error| error.context(format!("freshet said: {}", process.stderr())))?;
-    let mut run = meter.stop_at(visible);
-    run.parts.push(("freshet", usage));
-    pipeline.stop(&process)?;
+    let run = pipeline.until_mark(1, DEADLINE_S)?;
+    let usage = run.part("freshet");
     say(0, "freshet", rows, &run);
     let sums = "count(*), sum(id), sum(length(filler)), sum(ascii(filler))";
     let (ours, theirs) = (format!("select {sums} from bench.big"), format!("select {sums} from big"));
@@ -81,7 +76,7 @@ pub fn transaction(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
 pub fn idle(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
     let (source, target) = (world::mariadb()?, world::postgres()?);
     let binary = bench.binary.clone();
-    let pipeline = Ours::new(&binary, &source, &target, "load-and-stream", "bench.*")?;
+    let pipeline = Ours::new(&binary, Server::My(&source), Server::Pg(&target), "load-and-stream", "*")?;
     pipeline.catch_up()?;
     let process = pipeline.start(&[]);
     source.try_sql("insert into bench.mark values (1)")?;

@@ -8,6 +8,7 @@
 
 mod capture;
 mod drain;
+mod ends;
 mod latency;
 mod load;
 mod measure;
@@ -68,11 +69,19 @@ struct Group {
 const GROUPS: &[Group] = &[
     Group { name: "capture-by-100", run: capture::by_100 },
     Group { name: "capture-singles", run: capture::singles },
+    Group { name: "wal-by-100", run: capture::wal_by_100 },
+    Group { name: "wal-singles", run: capture::wal_singles },
     Group { name: "load", run: load::run },
+    Group { name: "load-postgres", run: load::postgres },
+    Group { name: "load-mariadb", run: load::mariadb },
     Group { name: "drain-by-100", run: drain::by_100 },
     Group { name: "drain-singles", run: drain::singles },
     Group { name: "drain-updates", run: drain::updates },
+    Group { name: "drain-postgres", run: drain::postgres },
+    Group { name: "drain-mariadb", run: drain::mariadb },
     Group { name: "latency", run: latency::run },
+    Group { name: "latency-postgres", run: latency::postgres },
+    Group { name: "latency-mariadb", run: latency::mariadb },
     Group { name: "memory-transaction", run: memory::transaction },
     Group { name: "memory-idle", run: memory::idle },
 ];

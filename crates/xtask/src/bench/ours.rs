@@ -8,49 +8,59 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use freshet_testkit::servers::{Freshet, MyServer, Postgres, TestDir};
+use freshet_testkit::servers::{Freshet, TestDir};
 
-use super::measure::tied;
-use super::world;
+use super::measure::{Meter, Run, Server, tied};
 
 const END_DEADLINE: Duration = Duration::from_secs(600);
-/// The target database, and the copy that a round starts from.
-pub const DATABASE: &str = "warehouse";
-const SAVED: &str = "warehouse_saved";
 
 /// A pipeline of the bench.
 pub struct Ours<'a> {
     dir: TestDir,
     binary: &'a Path,
-    target: &'a Postgres,
+    source: Server<'a>,
+    target: Server<'a>,
 }
 
 impl<'a> Ours<'a> {
     /// Writes the pipeline's file and makes its target database. `tables` is the pattern of what is captured.
     pub fn new(
         binary: &'a Path,
-        source: &MyServer,
-        target: &'a Postgres,
+        source: Server<'a>,
+        target: Server<'a>,
         mode: &str,
         tables: &str,
+    ) -> anyhow::Result<Self> {
+        Self::with_readers(binary, source, target, mode, tables, 2)
+    }
+
+    /// The same with a number of readers for the load.
+    pub fn with_readers(
+        binary: &'a Path,
+        source: Server<'a>,
+        target: Server<'a>,
+        mode: &str,
+        tables: &str,
+        readers: usize,
     ) -> anyhow::Result<Self> {
         let dir = TestDir::new("bench");
         let yaml = format!(
             r#"name: bench
 mode: {mode}
-source: {{ type: mariadb, host: 127.0.0.1, port: {}, user: freshet, password: "${{BENCH_PASSWORD}}", tls: disable }}
-tables: {{ include: ["{tables}"] }}
+source: {{ {}, user: freshet, password: "${{BENCH_PASSWORD}}", tls: disable }}
+tables: {{ include: ["{}.{tables}"] }}
 log: {{ dir: log, bytes_max: 20GiB }}
+load: {{ readers: {readers} }}
 sinks:
-  - {{ name: target, type: postgres, host: 127.0.0.1, port: {}, database: {DATABASE}, user: freshet,
-      password: "${{BENCH_PASSWORD}}", schemas: {{ bench: public }} }}
+  - {{ name: target, {}, user: freshet, password: "${{BENCH_PASSWORD}}" }}
 "#,
-            source.port(),
-            target.port()
+            source.yaml_source(),
+            source.schema(),
+            target.yaml_target(source.schema())
         );
         std::fs::write(dir.join("bench.yaml"), yaml).context("Cannot write the pipeline's file")?;
-        world::database(target, DATABASE, None)?;
-        Ok(Self { dir, binary, target })
+        target.forget_target()?;
+        Ok(Self { dir, binary, source, target })
     }
 
     /// `freshet COMMAND FILE ARGS`, to be run to its end.
@@ -72,6 +82,19 @@ sinks:
         ended_well(&self.start(&["--until", "caught-up"]))
     }
 
+    /// From the start of the process until a mark is visible; then it is ended.
+    pub fn until_mark(&self, id: u64, deadline_s: u64) -> anyhow::Result<Run> {
+        let meter = self.meter();
+        let process = self.start(&[]);
+        let visible = self.target.wait_for_mark(id, deadline_s);
+        let usage = process.usage();
+        let visible = visible.with_context(|| format!("freshet said: {}", process.stderr()))?;
+        let mut run = meter.stop_at(visible);
+        run.parts.push(("freshet", usage));
+        self.stop(&process)?;
+        Ok(run)
+    }
+
     /// SIGTERM, which must end it well.
     pub fn stop(&self, process: &Freshet) -> anyhow::Result<()> {
         process.terminate();
@@ -83,30 +106,49 @@ sinks:
         let saved = self.dir.join("log.saved");
         remove_dir(&saved)?;
         copy_dir(&self.log_dir(), &saved)?;
-        world::database(self.target, SAVED, Some(DATABASE))
+        self.source.save_position()?;
+        self.target.save_target(self.dir.path())
     }
 
     /// Goes back to the state that was kept.
     pub fn restore(&self) -> anyhow::Result<()> {
         self.restore_log()?;
-        world::database(self.target, DATABASE, Some(SAVED))
+        self.target.restore_target(self.dir.path())
     }
 
     /// Goes back to the log that was kept.
     pub fn restore_log(&self) -> anyhow::Result<()> {
         remove_dir(&self.log_dir())?;
+        self.source.restore_position()?;
         copy_dir(&self.dir.join("log.saved"), &self.log_dir())
     }
 
     /// Keeps the log of now.
     pub fn save_log(&self) -> anyhow::Result<()> {
+        self.source.save_position()?;
         copy_dir(&self.log_dir(), &self.dir.join("log.saved"))
     }
 
     /// Nothing has ever been run.
     pub fn forget(&self) -> anyhow::Result<()> {
         remove_dir(&self.log_dir())?;
-        world::database(self.target, DATABASE, None)
+        self.source.forget_source()?;
+        self.target.forget_target()
+    }
+
+    /// A clock over both servers.
+    pub fn meter(&self) -> Meter<'a> {
+        Meter::start(&[("source", self.source), ("target", self.target)])
+    }
+
+    /// Where it reads.
+    pub fn source(&self) -> Server<'a> {
+        self.source
+    }
+
+    /// Where it writes.
+    pub fn target(&self) -> Server<'a> {
+        self.target
     }
 
     /// A directory on the same disk as the log.

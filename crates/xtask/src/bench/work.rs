@@ -104,11 +104,15 @@ end $$;
 create publication pub for table t, mark, lat;
 "#;
 
-/// Count and checksum of `t` on MariaDB.
-pub const MARIADB_SUM: &str = "set time_zone = '+00:00'; \
-    select concat(count(*), ' ', coalesce(sum(cast(conv(left(md5(concat_ws('|', id, tenant, name, \
-    coalesce(email, '-'), amount, created, date_format(updated, '%Y-%m-%d %H:%i:%s.%f'), status, flags, payload\
-    )), 8), 16, 10) as unsigned)), 0)) from bench.t";
+/// Count and checksum of `t` on MariaDB, where it stands in `schema`.
+pub fn mariadb_sum(schema: &str) -> String {
+    format!(
+        "set time_zone = '+00:00'; \
+         select concat(count(*), ' ', coalesce(sum(cast(conv(left(md5(concat_ws('|', id, tenant, name, \
+         coalesce(email, '-'), amount, created, date_format(updated, '%Y-%m-%d %H:%i:%s.%f'), status, flags, payload\
+         )), 8), 16, 10) as unsigned)), 0)) from {schema}.t"
+    )
+}
 
 /// Count and checksum of `t` on PostgreSQL, where it stands in `schema`.
 pub fn postgres_sum(schema: &str) -> String {

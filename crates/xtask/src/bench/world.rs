@@ -15,6 +15,15 @@ pub fn mariadb() -> anyhow::Result<MyServer> {
     Ok(server)
 }
 
+/// A MariaDB that is a target: without tables, and without a binlog, as by default.
+pub fn mariadb_target() -> anyhow::Result<MyServer> {
+    let options = MyOptions::default().with_freshet_user().arg("--skip-log-bin");
+    let options = options.arg("--innodb-buffer-pool-size=1G").arg("--innodb-log-file-size=1G");
+    let server = MyServer::try_start(Flavor::MariaDb, options)?;
+    server.try_sql("grant all on *.* to freshet")?;
+    Ok(server)
+}
+
 /// A PostgreSQL without tables.
 pub fn postgres() -> anyhow::Result<Postgres> {
     let options = PostgresOptions::default().with_freshet_user();
@@ -25,7 +34,7 @@ pub fn postgres() -> anyhow::Result<Postgres> {
 /// A PostgreSQL that is a source: database `bench` with tables, procedures and publication.
 pub fn postgres_source() -> anyhow::Result<Postgres> {
     let server = postgres()?;
-    server.try_sql("create database bench")?;
+    server.try_sql("create database bench; alter role freshet replication superuser")?;
     server.try_sql_in("bench", work::POSTGRES_TABLES)?;
     server.try_sql_in("bench", work::POSTGRES_SOURCE)?;
     Ok(server)
@@ -103,6 +112,46 @@ pub fn wait_for_mark(server: &Postgres, database: &str, id: u64, deadline_s: u64
     text.trim().parse().with_context(|| format!("No time but {text:?}"))
 }
 
+/// The same on a MariaDB.
+pub fn wait_for_mark_mariadb(
+    server: &MyServer,
+    database: &str,
+    id: u64,
+    deadline_s: u64,
+) -> anyhow::Result<f64> {
+    let sql = format!(
+        "delimiter //
+        begin not atomic
+            declare found int default 0;
+            declare stop datetime(6) default sysdate(6) + interval {deadline_s} second;
+            declare continue handler for 1146, 1049 do sleep(0);
+            while found = 0 do
+                select count(*) into found from {database}.mark where id = {id};
+                if sysdate(6) > stop then
+                    signal sqlstate '45000' set message_text = 'The mark has not arrived in time';
+                end if;
+                do sleep(0.004);
+            end while;
+        end //
+        delimiter ;
+        select unix_timestamp(sysdate(6));"
+    );
+    let text = server.try_sql(&sql)?;
+    text.trim().parse().with_context(|| format!("No time but {text:?}"))
+}
+
+/// Statements that make a MariaDB a replica of another from a position on, off, with empty tables.
+pub fn change_master(source: &MyServer, start: &str, threads: u32) -> String {
+    format!(
+        "stop slave; reset slave all; truncate bench.t; truncate bench.mark; truncate bench.lat;
+         set global slave_parallel_threads = {threads}; set global slave_parallel_mode = 'optimistic';
+         set global gtid_slave_pos = '{start}';
+         change master to master_host = '127.0.0.1', master_port = {}, master_user = 'freshet',
+             master_password = 'freshet', master_use_gtid = slave_pos",
+        source.port()
+    )
+}
+
 /// Ends a subscription and leaves its slot alone.
 pub fn drop_subscription(server: &Postgres, database: &str, name: &str) -> anyhow::Result<()> {
     let sql = format!(
@@ -113,9 +162,11 @@ pub fn drop_subscription(server: &Postgres, database: &str, name: &str) -> anyho
     Ok(())
 }
 
-/// Drops a slot once its reader has gone.
+/// Drops a slot once its reader has gone, if it is there.
 pub fn drop_slot(server: &Postgres, name: &str) -> anyhow::Result<()> {
-    let sql = format!("select pg_drop_replication_slot('{name}')");
+    let sql = format!(
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = '{name}'"
+    );
     let mut dropped = Ok(String::new());
     poll_until(Duration::from_secs(30), || {
         dropped = server.try_sql(&sql);
