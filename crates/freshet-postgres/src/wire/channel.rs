@@ -3,6 +3,7 @@
 //! Reading is cancel-safe: what was read stays in the buffer. A message is at most [`MESSAGE_BYTES_MAX`] long, which is
 //! what one row of PostgreSQL can be.
 
+use super::paced::Paced;
 use crate::error::unreachable;
 use crate::options::{ConnectOptions, TlsMode};
 use crate::tls::Tls;
@@ -31,7 +32,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socketlike for T {}
 
 pub(super) type Stream = Box<dyn Socketlike>;
 
-/// Connects and protects the connection as asked; the hash for SCRAM's channel binding where there is one.
+/// Connects and protects the connection as asked; the hash for SCRAM's channel binding where there is one. With a receive
+/// buffer of its own size the connection is for a stream, and its reads are paced.
 pub(super) async fn connect(
     options: &ConnectOptions,
     receive_buffer_bytes: Option<u32>,
@@ -41,7 +43,19 @@ pub(super) async fn connect(
         let path = format!("{}/.s.PGSQL.{}", options.host, options.port);
         return Ok((Box::new(UnixStream::connect(path).await.map_err(fail)?), None));
     }
-    let mut socket = tcp(options, receive_buffer_bytes).await?;
+    let socket = tcp(options, receive_buffer_bytes).await?;
+    match receive_buffer_bytes {
+        Some(_) => protect(options, Paced::new(socket)).await,
+        None => protect(options, socket).await,
+    }
+}
+
+/// Puts TLS over a connection, if it is asked for.
+async fn protect<S: Socketlike + 'static>(
+    options: &ConnectOptions,
+    mut socket: S,
+) -> Result<(Stream, Option<Vec<u8>>)> {
+    let fail = |error: io::Error| unreachable(options, &error);
     match options.tls {
         TlsMode::Disable => Ok((Box::new(socket), None)),
         TlsMode::Require | TlsMode::VerifyFull => {

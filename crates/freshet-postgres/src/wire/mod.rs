@@ -6,6 +6,7 @@
 
 mod channel;
 mod connection;
+mod paced;
 mod startup;
 mod stream;
 

@@ -1,9 +1,7 @@
 //! The stream of changes: XLogData and keepalives in, status updates out (manual, "Streaming Replication Protocol").
 //!
-//! The two directions are apart, so that the server hears from us also while nobody reads. A reader does not hurry: a
-//! walsender sends every message by itself to a reader that is always waiting, and packs them for one that lets the
-//! socket fill, at half the CPU. While the stream is busy there is a pause between reads; the first message after a
-//! silence is never kept back.
+//! The two directions are apart, so that the server hears from us also while nobody reads. A reader does not hurry: see
+//! `paced`.
 
 use super::channel::{Reader, Writer};
 use super::connection::error_in;
@@ -11,7 +9,6 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use freshet_core::position::Lsn;
 use freshet_core::{Error, Result};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tokio::time::Instant;
 
 /// What the server sends.
 #[derive(Debug)]
@@ -27,28 +24,14 @@ pub(crate) enum Replicated {
     },
 }
 
-/// The pause between two reads of a busy stream.
-const PAUSE: Duration = Duration::from_millis(1);
-/// A read that comes back with more than this needs no pause: the server packs already.
-const FULL_READ_BYTES: usize = 64 << 10;
-/// Reads that follow each other within this are a busy stream.
-const BUSY_WITHIN: Duration = Duration::from_millis(2);
-/// So many of them before the first pause: a handful of small transactions is not kept back.
-const BUSY_READS: u32 = 4;
-
 /// Reads the stream.
 pub(crate) struct ReplicationReader {
     reader: Reader,
-    /// Reads that followed each other closely.
-    busy: u32,
-    last_read: Instant,
-    /// No read before this.
-    not_before: Option<Instant>,
 }
 
 impl ReplicationReader {
     pub(super) fn new(reader: Reader) -> Self {
-        Self { reader, busy: 0, last_read: Instant::now(), not_before: None }
+        Self { reader }
     }
 
     /// A message that was read already.
@@ -76,18 +59,7 @@ impl ReplicationReader {
 
     /// Waits until something more was read. Cancel-safe.
     pub(crate) async fn fill(&mut self) -> Result<()> {
-        if let Some(instant) = self.not_before {
-            tokio::time::sleep_until(instant).await;
-            self.not_before = None;
-        }
-        let bytes = self.reader.fill().await?;
-        let now = Instant::now();
-        self.busy = if now - self.last_read <= BUSY_WITHIN + PAUSE { self.busy + 1 } else { 0 };
-        self.last_read = now;
-        if self.busy >= BUSY_READS && bytes < FULL_READ_BYTES {
-            self.not_before = Some(now + PAUSE);
-        }
-        Ok(())
+        self.reader.fill().await.map(drop)
     }
 }
 

@@ -126,9 +126,10 @@ fn measure(
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..bench.rounds() {
             number += 1;
-            let pace = Pace { rate, seconds, base: number * ROUND_IDS };
-            ours.push(say("freshet", by_freshet(pipeline, pace, number)?));
-            theirs.push(say(peer.beside(), by_peer(peer, pace, number)?));
+            // One source may serve both sides: no id is used twice.
+            let pace = |turn: u64| Pace { rate, seconds, base: (2 * number + turn) * ROUND_IDS };
+            ours.push(say("freshet", by_freshet(pipeline, pace(0), 2 * number)?));
+            theirs.push(say(peer.beside(), by_peer(peer, pace(1), 2 * number + 1)?));
         }
         rows.extend(rows_of(
             &format!("{name}-{rate}"),
