@@ -46,6 +46,42 @@ fn rows_arrive_by_load_and_by_stream() {
     assert_eq!(pipeline.source.sql("select count(*) from pg_publication"), "0");
 }
 
+/// R15: the target has the source's foreign keys, which do nothing of their own: what they did is in the WAL.
+#[test]
+fn r15_cascades_of_the_source_are_applied_once() {
+    let target = own_target(PostgresOptions::default());
+    target.sql("grant set on parameter session_replication_role to freshet");
+    let pipeline = Pipeline::between(shared_source(), target, "cascades");
+    pipeline.at_source(
+        "create table p (id int primary key, up int references p on delete cascade deferrable initially deferred); \
+         create table c (id serial primary key, p int default -1 references p on delete cascade on update cascade); \
+         create table n (id serial primary key, p int references p on delete set null on update cascade); \
+         create table d (id serial primary key, p int default -1 references p on delete set default on update cascade); \
+         insert into p values (-1, null); insert into p select n, nullif(n / 3, 0) from generate_series(1, 300) n; \
+         insert into c (p) select id from p, generate_series(1, 3); insert into n (p) select p from c; insert into d (p) select p from c",
+    );
+    let run = pipeline.spawn();
+    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
+    assert_eq!(pipeline.at_target("select count(*) from pg_constraint where contype = 'f'"), "4");
+    let step = |n: i32| {
+        format!(
+            "begin; insert into c (p) values ({0}), ({1}); update p set id = 1000 + {0} where id = {0}; delete from p where id = {1}; \
+             insert into p values ({1}, {0} + 1000); insert into c (p) values ({1}); commit; delete from p where id = {2};",
+            200 + n,
+            290 - n,
+            100 + n
+        )
+    };
+    pipeline.at_source(&(0..40).map(step).collect::<String>());
+    pipeline.at_source("insert into n values (-7, null)");
+    pipeline.wait_for(&run, "select count(*) from n where id = -7", "1");
+    run.terminate();
+    assert_eq!(run.wait(DEADLINE).code, Some(0));
+    pipeline.compare(&["p", "c", "n", "d"]);
+    let rows = pipeline.at_target("select count(*) from n where p is null");
+    assert_ne!(rows, "1", "something was set to null");
+}
+
 /// Random transactions of one to five operations over keys of a small range: key moves, large values that stay as they
 /// are, rollbacks to savepoints.
 const WORK: &str = "create procedure work(transactions int, seed float8) language plpgsql as $$ \

@@ -132,12 +132,12 @@ pub trait Sink: Send {
     async fn loader(&mut self) -> Result<Box<dyn ChunkLoader>>;
 
     /// All chunks of all tables are in: makes primary keys (where they come after the load) and other indexes
-    /// that are not unique, and moves every table to `CatchingUp`.
-    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<()>;
+    /// that are not unique, and moves every table to `CatchingUp`. Returns what the target did not take, one line each.
+    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<Vec<String>>;
 
     /// The checkpoint has reached F_high: makes unique indexes, sets identities' next values, writes
-    /// `consistent_since`, moves every table to `Consistent`.
-    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<()>;
+    /// `consistent_since`, moves every table to `Consistent`. Returns what the target did not take, one line each.
+    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<Vec<String>>;
 
     /// Applies a window, see the first guarantee. May return before the commit (`Accepted`), with at most one
     /// window under way; an error of the window before is returned then. Not cancel-safe.

@@ -6,6 +6,7 @@ use crate::position::Position;
 use crate::schema::{TableName, TableSchema};
 use crate::source::Selects;
 use async_trait::async_trait;
+use std::fmt;
 use std::sync::Arc;
 
 /// What the catalogue says of a column beyond [`crate::schema::Column`].
@@ -61,6 +62,74 @@ pub enum Dialect {
     Postgres,
 }
 
+/// What an object of a table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ObjectKind {
+    /// The index that changes are found by, or the constraint behind it.
+    Key,
+    /// An index or a constraint that forbids a second row of the same values.
+    Unique,
+    /// Any other index.
+    Index,
+    /// A condition on each row.
+    Check,
+    /// A condition on two rows.
+    Exclusion,
+    /// A reference to another table.
+    ForeignKey,
+    /// A comment on the table.
+    Comment,
+}
+
+impl fmt::Display for ObjectKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ObjectKind::Key => "Key",
+            ObjectKind::Unique => "Unique index",
+            ObjectKind::Index => "Index",
+            ObjectKind::Check => "Check constraint",
+            ObjectKind::Exclusion => "Exclusion constraint",
+            ObjectKind::ForeignKey => "Foreign key",
+            ObjectKind::Comment => "Comment",
+        })
+    }
+}
+
+/// A part of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// In the words of the table's dialect.
+    Words(String),
+    /// A table of the source: whoever runs the statement puts the target's name here, in quotes.
+    Table(TableName),
+    /// The name of the object itself, to be quoted.
+    Name,
+}
+
+/// An object of a table as a statement of the source's dialect that makes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Name on the source; empty for a comment.
+    pub name: String,
+    /// Checked when a statement or transaction is over, and not with each row.
+    pub deferrable: bool,
+    /// Why it may not be made while a pipeline writes the table.
+    pub obstacle: Option<String>,
+    /// What it is, as the source prints it.
+    pub definition: String,
+    /// Makes it.
+    pub statement: Vec<Piece>,
+}
+
+/// What only a sink of the table's own dialect can make. Another one lists it ([`TableInfo::native_lines`]).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Native {
+    /// Indexes and constraints, those of [`TableInfo::indexes`] and the key's again, and comments.
+    pub objects: Vec<Object>,
+}
+
 /// A table as the source's catalogue describes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableInfo {
@@ -76,6 +145,8 @@ pub struct TableInfo {
     pub next_value: Option<u64>,
     /// Rows, an estimate for progress only.
     pub rows_estimate: u64,
+    /// The rest of the definition, in the words of the dialect.
+    pub native: Native,
     /// Things of this table that no field here holds, so that no sink can carry them over: one line each.
     pub not_carried: Vec<String>,
 }
@@ -84,6 +155,24 @@ impl TableInfo {
     /// The table's name.
     pub fn name(&self) -> &TableName {
         self.schema.name()
+    }
+
+    /// A line for each part of [`TableInfo::native`] that no other field holds, for a sink of another dialect.
+    pub fn native_lines(&self) -> Vec<String> {
+        let is_known = |object: &&Object| {
+            object.kind == ObjectKind::Key || self.indexes.iter().any(|index| index.name == object.name)
+        };
+        let unknown = self.native.objects.iter().filter(|object| !is_known(object));
+        unknown.map(|object| object.line(self.name())).collect()
+    }
+}
+
+impl Object {
+    /// What is not carried over, for people.
+    pub fn line(&self, of: &TableName) -> String {
+        let Object { kind, name, definition, .. } = self;
+        let space = if name.is_empty() { "" } else { " " };
+        format!("{kind}{space}{name} of {of}: {definition}")
     }
 }
 

@@ -87,6 +87,7 @@ mod tests {
             indexes: vec![],
             next_value: None,
             rows_estimate: 0,
+            native: Default::default(),
             not_carried: vec![],
         }
     }

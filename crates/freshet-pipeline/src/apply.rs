@@ -205,11 +205,12 @@ impl Applier<'_> {
     /// What follows from the checkpoint's place: consistency at F_high.
     async fn on_durable(&mut self, durable: &Mark) -> Result<()> {
         if self.high.as_ref().is_some_and(|high| passed_high(&durable.position, high)) {
-            self.sink.make_consistent(self.plans).await?;
+            let refused = self.sink.make_consistent(self.plans).await?;
             self.high = None;
             let plans = self.plans;
             self.status.sink(self.name, |s| {
                 s.phase = Phase::Streaming;
+                s.not_carried.extend(refused);
                 for plan in plans {
                     s.tables.entry(plan.info.name().clone()).or_default().phase = Phase::Streaming;
                 }

@@ -154,7 +154,8 @@ impl Loader<'_> {
         for chunk in states.iter_mut().flat_map(|s| s.chunks.iter_mut()) {
             chunk.high.get_or_insert_with(|| high.clone());
         }
-        sink.finish_load(&plans).await?;
+        let refused = sink.finish_load(&plans).await?;
+        self.status.sink(self.name, |s| s.not_carried.extend(refused));
         Ok(Some(Loaded::of(plans, &states, high, self.exact)?))
     }
 

@@ -625,7 +625,8 @@ impl SinkTask {
         self.show_tables(&loaded, consistent);
         if consistent && self.shared.settings.mode != Mode::Stream {
             // A process may have ended between the last table's phase and the record that all are consistent.
-            self.sink.make_consistent(&loaded.plans).await?;
+            let refused = self.sink.make_consistent(&loaded.plans).await?;
+            self.shared.status.sink(&self.name, |s| s.not_carried.extend(refused));
         }
         let goal = self.goal(&loaded.high);
         let mut applier = Applier {

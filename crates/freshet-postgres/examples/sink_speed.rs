@@ -50,6 +50,7 @@ fn bench_plan() -> TablePlan {
         indexes: vec![],
         next_value: None,
         rows_estimate: 0,
+        native: Default::default(),
         not_carried: vec![],
     };
     TablePlan { info: Arc::new(info), target: TableName::new("public", "t") }

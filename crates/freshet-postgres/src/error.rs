@@ -83,6 +83,15 @@ pub(crate) fn coded_error(scope: &Scope, doing: impl Display, code: &str, messag
     }
 }
 
+/// Why the server refused a statement, if saying it again cannot help.
+pub(crate) fn refusal(error: &tokio_postgres::Error) -> Option<String> {
+    const LIBRARY_MISSING: &str = "58P01";
+    let db = error.as_db_error()?;
+    let code = db.code().code();
+    let is_final = class(code) != Class::Again || code == LIBRARY_MISSING;
+    is_final.then(|| safe_message(code, db.message()))
+}
+
 /// The server's words, where they quote no value.
 fn safe_message(code: &str, message: &str) -> String {
     let text = match code {

@@ -272,6 +272,7 @@ impl Found {
             indexes: others.into_iter().map(|(index, parts)| index_info(index, &parts, &places)).collect(),
             next_value: self.next_value,
             rows_estimate: self.rows_estimate,
+            native: Default::default(),
             not_carried: Vec::new(),
         });
         Ok(())

@@ -287,6 +287,7 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
 pub(crate) fn not_carried(plan: &TablePlan, facts: Facts) -> Vec<String> {
     let name = plan.info.name();
     let mut lines = indexes(plan, facts).1;
+    lines.extend(plan.info.native_lines());
     for (at, (column, info)) in plan.info.schema.columns().iter().zip(&plan.info.columns).enumerate() {
         let what = format!("column {} of {name}", column.name);
         let has_default = info.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"));

@@ -476,14 +476,14 @@ impl Sink for MySqlSink {
         Ok(Box::new(load::Loader::new(session, control, owner, options).await?))
     }
 
-    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<()> {
+    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::CatchingUp).await;
-        self.settle(moved).await
+        self.settle(moved).await.map(|()| Vec::new())
     }
 
-    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<()> {
+    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::Consistent).await;
-        self.settle(moved).await
+        self.settle(moved).await.map(|()| Vec::new())
     }
 
     async fn apply(&mut self, window: Window) -> Result<Applied> {

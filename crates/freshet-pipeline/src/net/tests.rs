@@ -71,6 +71,7 @@ fn plan(key: bool) -> TablePlan {
         indexes: vec![index],
         next_value: None,
         rows_estimate: 0,
+        native: Default::default(),
         not_carried: vec![],
     };
     TablePlan { target: info.name().clone(), info: Arc::new(info) }

@@ -7,6 +7,8 @@
 //! both take types from `types`, keys from `keys`, leave generated columns out, and say "nullable" of every column
 //! that is not part of the key.
 
+pub(crate) mod constraints;
+pub(crate) mod indexes;
 pub(crate) mod keys;
 pub(crate) mod notes;
 pub(crate) mod tables;

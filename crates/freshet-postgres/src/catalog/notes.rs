@@ -20,12 +20,9 @@ impl Notes {
     }
 }
 
-/// Constraints, triggers, rules and policies of these tables.
+/// Triggers, rules and policies of these tables.
 pub(super) async fn of_tables(client: &Client, tables: &[u32]) -> Result<Notes> {
-    const SQL: &str = "select conrelid, case contype when 'c' then 'Check constraint ' else 'Foreign key ' end \
-             || conname || ': ' || pg_catalog.pg_get_constraintdef(oid) as line \
-           from pg_catalog.pg_constraint where conrelid = any($1) and contype in ('c', 'f') \
-         union all select tgrelid, 'Trigger ' || tgname from pg_catalog.pg_trigger \
+    const SQL: &str = "select tgrelid, 'Trigger ' || tgname as line from pg_catalog.pg_trigger \
            where tgrelid = any($1) and not tgisinternal \
          union all select ev_class, 'Rule ' || rulename from pg_catalog.pg_rewrite where ev_class = any($1) \
          union all select polrelid, 'Row security policy ' || polname from pg_catalog.pg_policy \

@@ -4,6 +4,8 @@
 //! a table that inherits otherwise is one of its own (R26). What the WAL does not have is refused by name (R23).
 //! System schemas, temporary tables and the schemas that the caller names are never selected.
 
+use super::constraints;
+use super::indexes::{self, IndexRow, Indexes};
 use super::keys::{TableKey, relation_keys};
 use super::notes::{self, Notes};
 use super::types::TypeCatalog;
@@ -11,7 +13,7 @@ use crate::error::{Scope, statement_error};
 use freshet_core::error::{Error, Result};
 use freshet_core::schema::{Column, TableName, TableSchema};
 use freshet_core::source::Selects;
-use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, IndexPart, TableInfo};
+use freshet_core::table::{ColumnInfo, Dialect, Native, Object, TableInfo};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
@@ -36,7 +38,8 @@ pub(crate) async fn read_catalogue(
     let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
     let mut parts = Parts {
         columns: columns(client, &oids).await?,
-        indexes: indexes(client, &oids).await?,
+        indexes: indexes::read(client, &oids).await?,
+        constraints: constraints::read(client, &oids).await?,
         keys: relation_keys(client, &oids).await?,
         sequences: sequences(client, &oids).await?,
         partitions: partitions(client, &oids).await?,
@@ -170,49 +173,6 @@ async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<Col
     Ok(columns)
 }
 
-struct IndexRow {
-    oid: u32,
-    name: String,
-    method: String,
-    is_unique: bool,
-    /// Why it cannot be carried over, where the catalogue has no field for it.
-    obstacle: Option<&'static str>,
-    definition: String,
-    /// Column number (0 for an expression) and options of each part.
-    parts: Vec<(i16, i16)>,
-}
-
-async fn indexes(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<IndexRow>>> {
-    const SQL: &str = "select i.indrelid, i.indexrelid, c.relname::text, m.amname::text, i.indisunique, i.indisvalid, \
-           i.indpred is not null, i.indimmediate, i.indisexclusion, pg_catalog.pg_get_indexdef(i.indexrelid), \
-           (i.indkey::int2[])[0:i.indnkeyatts - 1], (i.indoption::int2[])[0:i.indnkeyatts - 1] \
-         from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid \
-         join pg_catalog.pg_am m on m.oid = c.relam \
-         where i.indrelid = any($1) order by i.indrelid, c.relname collate \"C\"";
-    let mut indexes: HashMap<u32, Vec<IndexRow>> = HashMap::new();
-    for row in query(client, SQL, &[&tables]).await? {
-        let flag = |at: usize| row.get::<_, bool>(at);
-        let obstacle = match () {
-            () if !flag(5) => Some("Invalid index"),
-            () if flag(8) => Some("Exclusion constraint"),
-            () if flag(6) => Some("Partial index"),
-            () if !flag(7) => Some("Deferrable unique index"),
-            () => None,
-        };
-        let (numbers, options): (Vec<i16>, Vec<i16>) = (row.get(10), row.get(11));
-        indexes.entry(row.get(0)).or_default().push(IndexRow {
-            oid: row.get(1),
-            name: row.get(2),
-            method: row.get(3),
-            is_unique: flag(4),
-            obstacle,
-            definition: row.get(9),
-            parts: numbers.into_iter().zip(options).collect(),
-        });
-    }
-    Ok(indexes)
-}
-
 /// The sequence of a column: owned by it, or its identity.
 struct SequenceRow {
     column: i16,
@@ -274,6 +234,7 @@ async fn partitions(client: &Client, roots: &[u32]) -> Result<HashMap<u32, Vec<P
 struct Parts {
     columns: HashMap<u32, Vec<ColumnRow>>,
     indexes: HashMap<u32, Vec<IndexRow>>,
+    constraints: HashMap<u32, Vec<Object>>,
     keys: HashMap<u32, TableKey>,
     sequences: HashMap<u32, Vec<SequenceRow>>,
     partitions: HashMap<u32, Vec<Partition>>,
@@ -316,8 +277,10 @@ impl Parts {
         let next_value = self.number(oid, &mut columns);
         let schema = self.schema(name, &columns, &key)?;
         let places: BTreeMap<i16, u16> = columns.iter().map(|column| column.number).zip(0..).collect();
-        let rows_of_indexes = self.indexes.remove(&oid).unwrap_or_default();
-        let indexes = carried(rows_of_indexes, &key, &places, &mut not_carried);
+        let of_table = Indexes::new(self.indexes.remove(&oid).unwrap_or_default(), name, &key, &places);
+        let Indexes { indexes, mut objects, invalid } = of_table;
+        not_carried.extend(invalid);
+        objects.extend(self.constraints.remove(&oid).unwrap_or_default());
         not_carried.extend(self.notes.take(oid));
         if relation.is_partitioned {
             not_carried.push(format!("Partitioning ({})", partitions.len()));
@@ -329,6 +292,7 @@ impl Parts {
             indexes,
             next_value,
             rows_estimate: rows as u64,
+            native: Native { objects },
             not_carried,
         })
     }
@@ -393,35 +357,4 @@ fn check_partitions(root: &TableName, partitions: &[Partition]) -> Result<()> {
         .with_hint("Detach the partition, or exclude the table"));
     }
     Ok(())
-}
-
-/// The secondary indexes that can be described; the others become a line each.
-fn carried(
-    indexes: Vec<IndexRow>,
-    key: &TableKey,
-    places: &BTreeMap<i16, u16>,
-    not_carried: &mut Vec<String>,
-) -> Vec<IndexInfo> {
-    const DESCENDING: i16 = 1;
-    let mut carried = Vec::new();
-    for index in indexes.into_iter().filter(|index| key.index != Some(index.oid)) {
-        let is_hidden = |(number, _): &(i16, i16)| *number != 0 && !places.contains_key(number);
-        let hidden = index.parts.iter().any(is_hidden).then_some("Index on a generated column");
-        if let Some(obstacle) = index.obstacle.or(hidden) {
-            not_carried.push(format!("{obstacle}: {}", index.definition));
-            continue;
-        }
-        let part = |(number, option): &(i16, i16)| IndexPart {
-            column: places.get(number).copied(),
-            prefix: None,
-            descending: option & DESCENDING != 0,
-        };
-        carried.push(IndexInfo {
-            name: index.name,
-            unique: index.is_unique,
-            method: index.method,
-            parts: index.parts.iter().map(part).collect(),
-        });
-    }
-    carried
 }

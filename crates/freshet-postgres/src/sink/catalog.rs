@@ -184,6 +184,12 @@ impl TargetTable {
         schema.columns().iter().map(bind).collect()
     }
 
+    /// Whether an index or a constraint of this name is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.indexes.iter().any(|index| index.name == name)
+            || self.constraints.iter().any(|(constraint, _)| constraint == name)
+    }
+
     /// Everything that keeps the source table from being written here.
     pub(crate) fn misfits(&self, info: &TableInfo, replica_role: bool, keeps_rows: bool) -> Vec<String> {
         let mut out = Vec::new();

@@ -7,10 +7,11 @@ use crate::quote::{ident, literal, table};
 use crate::session::{self, Session};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, one, query};
+use crate::sink::objects::{self, Names};
 use crate::sink::{ddl, words};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
-use freshet_core::{Error, ErrorKind, Result, TableName};
+use freshet_core::{Error, ErrorKind, Result};
 use std::collections::BTreeSet;
 use tokio_postgres::Client;
 
@@ -28,7 +29,11 @@ pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Fin
     server(options, &session, &mut found).await?;
     control_schema(options, &session.client, &mut found).await?;
     schemas(options, &session.client, plans, &mut found).await?;
+    let names = Names::new(plans);
     for plan in plans {
+        for line in objects::not_carried(plan, &names, session.replica_role) {
+            found.add(Severity::Info, "target.not-carried", plan.target.to_string(), line, "");
+        }
         one_table(options, &session, plan, &mut found).await?;
     }
     Ok(found.0)
@@ -265,11 +270,12 @@ pub async fn reset(options: &SinkOptions, drop_tables: bool) -> Result<Vec<Strin
     control.lock(client).await?;
     let tables = control.tables(client).await?;
     let mut lines = Vec::new();
-    for state in tables.iter().filter(|_| drop_tables) {
-        let sql = format!("drop table if exists {}", table(&state.target));
-        let dropped = control::run(client, &sql, format!("Dropping {}", state.target)).await;
-        dropped.map_err(|error| with_table(error, &state.target))?;
-        lines.push(format!("table {} dropped", state.target));
+    if drop_tables && !tables.is_empty() {
+        // At once: foreign keys between them keep each alone from being dropped.
+        let names: Vec<String> = tables.iter().map(|state| table(&state.target)).collect();
+        let sql = format!("drop table if exists {}", names.join(", "));
+        control::run(client, &sql, "Dropping the tables").await.map_err(with_hint)?;
+        lines.extend(tables.iter().map(|state| format!("table {} dropped", state.target)));
     }
     control.forget(client).await?;
     control::run(client, "commit", "Resetting the sink").await?;
@@ -277,9 +283,9 @@ pub async fn reset(options: &SinkOptions, drop_tables: bool) -> Result<Vec<Strin
     Ok(lines)
 }
 
-fn with_table(error: Error, target: &TableName) -> Error {
+fn with_hint(error: Error) -> Error {
     match error.kind() {
-        ErrorKind::Invalid => error.with_hint(format!("Drop what depends on {target} first")),
+        ErrorKind::Invalid => error.with_hint("Drop what depends on the tables first"),
         _ => error,
     }
 }

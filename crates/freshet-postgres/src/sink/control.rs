@@ -367,6 +367,13 @@ impl Control {
         }
     }
 
+    /// Whether that moment has come and was written.
+    pub(crate) async fn is_consistent(&self, client: &Client) -> Result<bool> {
+        let sql =
+            format!("select consistent_since is not null from {}.checkpoint where {}", self.schema, self.me);
+        Ok(one(client, &sql, "Reading whether the target is consistent").await?.get(0))
+    }
+
     /// Writes the moment from which on the target shows only states that the source had.
     pub(crate) async fn set_consistent_since(&self, client: &Client) -> Result<()> {
         let sql = format!(

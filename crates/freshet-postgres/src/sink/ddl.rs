@@ -7,6 +7,7 @@ use crate::options::{DatePolicy, Policies};
 use crate::quote::{self, NAME_BYTES_MAX, check_name, ident};
 use crate::sink::PRIMARY_KEY_AFTER_LOAD;
 use crate::sink::catalog::key_names;
+use crate::sink::objects;
 use crate::sink::types;
 use freshet_core::sink::TablePlan;
 use freshet_core::table::{ColumnInfo, Dialect, IndexInfo};
@@ -130,10 +131,11 @@ fn is_not_null(plan: &TablePlan, column: usize, policies: &Policies) -> bool {
     !definition.nullable && !may_become_null
 }
 
-/// The secondary indexes that are carried over, and a line for each that is not.
+/// The secondary indexes that are carried over column by column, and a line for each that is not.
 pub(crate) fn indexes(plan: &TablePlan) -> (Vec<IndexPlan>, Vec<String>) {
     let (mut carried, mut lines) = (Vec::new(), Vec::new());
-    for index in &plan.info.indexes {
+    let is_object = |name: &String| objects::of(plan).any(|object| object.name == *name);
+    for index in plan.info.indexes.iter().filter(|index| !is_object(&index.name)) {
         match index_sql(plan, index) {
             Ok(sql) => carried.push(sql),
             Err(why) => {
@@ -182,7 +184,7 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo) -> Result<IndexPlan, String> {
 
 /// Index names are of the schema on PostgreSQL and of the table on MySQL: both are joined, and a name that is too
 /// long ends in a hash instead.
-fn index_name(table: &str, index: &str) -> String {
+pub(crate) fn index_name(table: &str, index: &str) -> String {
     let name = format!("{table}_{index}");
     if name.len() <= NAME_BYTES_MAX {
         return name;

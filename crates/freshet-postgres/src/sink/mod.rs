@@ -15,6 +15,7 @@ mod ddl;
 mod encode;
 mod load;
 mod numeric;
+mod objects;
 mod plan;
 mod prepare;
 mod run;
@@ -34,6 +35,7 @@ use freshet_core::sink::{Applied, ChunkLoader, Ownership, PrepareMode, Sink, Tab
 use freshet_core::table::Chunk;
 use freshet_core::window::{StepKind, Window};
 use freshet_core::{Error, LogId, Mark, Offset, Result, SchemaId, TableName};
+use objects::Names;
 use plan::{Bindings, Expect, Input, Planned, RawParam};
 use prepare::Preparer;
 use run::{About, Call, CallInput, Work};
@@ -160,12 +162,14 @@ impl PostgresSink {
         owned.idle().await?;
         refuse_collisions(tables)?;
         tables.iter().try_for_each(ddl::check_plan)?;
+        let names = Names::new(tables);
         let mut lines = Vec::new();
         for plan in tables.iter().filter(|plan| !owned.targets.contains_key(plan.info.name())) {
             owned.preparer(&control, &options).refuse_unknown_words(plan, mode).await?;
         }
         for plan in tables {
             lines.extend(ddl::not_carried(plan, &options.policies));
+            lines.extend(objects::not_carried(plan, &names, owned.session.replica_role));
             let name = plan.info.name();
             if let Some((target, _)) = owned.targets.get(name) {
                 if *target != plan.target {
@@ -178,17 +182,18 @@ impl PostgresSink {
                 continue;
             }
             let preparer = owned.preparer(&control, &options);
-            lines.extend(preparer.table(plan, mode).await?);
+            lines.extend(preparer.table(plan, tables, mode).await?);
             let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
             owned.targets.insert(name.clone(), (plan.target.clone(), phase));
         }
         Ok(lines)
     }
 
-    async fn move_tables(&mut self, tables: &[TablePlan], to: TablePhase) -> Result<()> {
+    async fn move_tables(&mut self, tables: &[TablePlan], to: TablePhase) -> Result<Vec<String>> {
         let (control, options) = (self.control.clone(), self.options.clone());
         let owned = self.owned()?;
         owned.idle().await?;
+        let (names, mut lines) = (Names::new(tables), Vec::new());
         for plan in tables {
             let name = plan.info.name();
             let at = owned.targets.get(name).map(|(_, phase)| *phase);
@@ -196,20 +201,16 @@ impl PostgresSink {
                 continue;
             }
             let preparer = owned.preparer(&control, &options);
-            match to {
-                TablePhase::Consistent => preparer.make_consistent(plan).await?,
-                TablePhase::Loading | TablePhase::CatchingUp => preparer.finish(plan).await?,
-            }
+            lines.extend(match to {
+                TablePhase::Consistent => preparer.make_consistent(plan, &names).await?,
+                TablePhase::Loading | TablePhase::CatchingUp => preparer.finish(plan, &names).await?,
+            });
             owned.targets.insert(name.clone(), (plan.target.clone(), to));
         }
         if to == TablePhase::Consistent {
-            let client = &owned.session.client;
-            control::run(client, "begin", "Recording that the target is consistent").await?;
-            control.set_consistent_since(client).await?;
-            control.fence(client, owned.owner).await?;
-            control::run(client, "commit", "Recording that the target is consistent").await?;
+            lines.extend(owned.preparer(&control, &options).all_consistent(tables, &names).await?);
         }
-        Ok(())
+        Ok(lines)
     }
 
     async fn apply_window(&mut self, window: Window) -> Result<Applied> {
@@ -519,12 +520,12 @@ impl Sink for PostgresSink {
         Ok(Box::new(load::Loader::new(session, control, owner, options).await?))
     }
 
-    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<()> {
+    async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::CatchingUp).await;
         self.settle(moved).await
     }
 
-    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<()> {
+    async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::Consistent).await;
         self.settle(moved).await
     }

@@ -11,9 +11,15 @@ use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, Owner};
 use crate::sink::ddl::{self, IndexPlan};
 use crate::sink::load::gone;
+use crate::sink::objects::{self, Names};
 use crate::sink::words;
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
+use freshet_core::table::ObjectKind;
 use freshet_core::{Error, Result, TableName};
+
+/// Gives the planner back, in a transaction, what `session.rs` takes from it for windows.
+const WHOLE_TABLES: &str = "set local enable_seqscan = on; set local enable_bitmapscan = on; \
+     set local enable_hashjoin = on; set local enable_mergejoin = on";
 
 /// What preparing needs; borrowed from the sink for one call.
 pub(crate) struct Preparer<'a> {
@@ -61,20 +67,28 @@ impl Preparer<'_> {
     }
 
     /// Makes or checks one table and records it. Returns what is stricter on the target.
-    pub(crate) async fn table(&self, plan: &TablePlan, mode: PrepareMode) -> Result<Vec<String>> {
-        let name = plan.info.name();
+    pub(crate) async fn table(
+        &self,
+        plan: &TablePlan,
+        plans: &[TablePlan],
+        mode: PrepareMode,
+    ) -> Result<Vec<String>> {
+        let (name, names) = (plan.info.name(), Names::new(plans));
         self.begin(name).await?;
+        if matches!(mode, PrepareMode::Truncate | PrepareMode::DropAndCreate) {
+            objects::drop_references(&self.session.client, plan, plans, &names).await?;
+        }
         let found = TargetTable::read(&self.session.client, &plan.target).await?;
         let lines = match (found, mode) {
             (None, PrepareMode::Keep) => {
                 let text = format!("Target table {} is not there, and the mode keeps what is", plan.target);
                 return Err(Error::invalid(text).with_hint("Make it, or load the table"));
             }
-            (None, _) => self.create(plan).await?,
+            (None, _) => self.create(plan, &names).await?,
             (Some(_), PrepareMode::DropAndCreate) => {
                 let drop = format!("drop table {}", quote::table(&plan.target));
                 self.run(name, &drop, format!("Dropping target table {}", plan.target)).await?;
-                self.create(plan).await?
+                self.create(plan, &names).await?
             }
             (Some(target), PrepareMode::Truncate) => {
                 self.refuse_misfit(plan, &target, false)?;
@@ -97,7 +111,7 @@ impl Preparer<'_> {
         Ok(lines)
     }
 
-    async fn create(&self, plan: &TablePlan) -> Result<Vec<String>> {
+    async fn create(&self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let name = plan.info.name();
         let doing = || format!("Creating target table {}", plan.target);
         let there = format!("select 1 from pg_namespace where nspname = {}", literal(&plan.target.schema));
@@ -120,7 +134,21 @@ impl Preparer<'_> {
                 ));
             }
         }
+        if objects::of(plan).any(|object| object.kind == ObjectKind::Comment) {
+            lines.extend(self.make(plan, &self.read(plan).await?, names, &[ObjectKind::Comment]).await?);
+        }
         Ok(lines)
+    }
+
+    async fn make(
+        &self,
+        plan: &TablePlan,
+        target: &TargetTable,
+        names: &Names<'_>,
+        kinds: &[ObjectKind],
+    ) -> Result<Vec<String>> {
+        let replica_role = self.session.replica_role;
+        objects::make(&self.session.client, plan, target, names, kinds, replica_role).await
     }
 
     fn refuse_misfit(&self, plan: &TablePlan, target: &TargetTable, keeps_rows: bool) -> Result<()> {
@@ -189,23 +217,27 @@ impl Preparer<'_> {
     }
 
     /// The primary key, and the indexes that are not unique.
-    pub(crate) async fn finish(&self, plan: &TablePlan) -> Result<()> {
+    pub(crate) async fn finish(&self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let name = plan.info.name();
         self.begin(name).await?;
         let target = self.read(plan).await?;
         let key = crate::sink::catalog::key_names(&plan.info.schema);
-        if let Some(sql) = ddl::add_primary_key(plan).filter(|_| target.unique_over(&key).is_none()) {
+        let as_on_source = objects::key(&self.session.client, plan, names).await?;
+        let add_key = as_on_source.or_else(|| ddl::add_primary_key(plan));
+        if let Some(sql) = add_key.filter(|_| !key.is_empty() && target.unique_over(&key).is_none()) {
             self.run(name, &sql, format!("Making the primary key of {}", plan.target)).await?;
         }
         for index in ddl::indexes(plan).0.iter().filter(|i| !i.unique) {
             self.index(plan, &target, index).await?;
         }
+        let lines = self.make(plan, &target, names, &[ObjectKind::Index]).await?;
         self.control.set_phase(&self.session.client, name, TablePhase::CatchingUp).await?;
-        self.end(name).await
+        self.end(name).await?;
+        Ok(lines)
     }
 
-    /// Unique indexes and identities' next values.
-    pub(crate) async fn make_consistent(&self, plan: &TablePlan) -> Result<()> {
+    /// Unique indexes, conditions on rows and identities' next values.
+    pub(crate) async fn make_consistent(&self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let name = plan.info.name();
         self.begin(name).await?;
         let target = self.read(plan).await?;
@@ -217,8 +249,30 @@ impl Preparer<'_> {
                 self.set_next(plan, &column.name, ddl::next_value(plan, i)).await?;
             }
         }
+        let kinds = [ObjectKind::Unique, ObjectKind::Exclusion, ObjectKind::Check];
+        let lines = self.make(plan, &target, names, &kinds).await?;
         self.control.set_phase(&self.session.client, name, TablePhase::Consistent).await?;
-        self.end(name).await
+        self.end(name).await?;
+        Ok(lines)
+    }
+
+    /// Foreign keys, and the moment from which on all tables are consistent.
+    pub(crate) async fn all_consistent(&self, plans: &[TablePlan], names: &Names<'_>) -> Result<Vec<String>> {
+        const DOING: &str = "Recording that the target is consistent";
+        let (client, mut lines) = (&self.session.client, Vec::new());
+        let is_known = self.control.is_consistent(client).await?;
+        control::run(client, "begin", DOING).await?;
+        // A foreign key is looked at by one join of two whole tables.
+        control::run(client, WHOLE_TABLES, DOING).await?;
+        let refers = |plan: &&TablePlan| objects::of(plan).any(|o| o.kind == ObjectKind::ForeignKey);
+        for plan in plans.iter().filter(refers).filter(|_| !is_known) {
+            let target = self.read(plan).await?;
+            lines.extend(self.make(plan, &target, names, &[ObjectKind::ForeignKey]).await?);
+        }
+        self.control.set_consistent_since(client).await?;
+        self.control.fence(client, self.owner).await?;
+        control::run(client, "commit", DOING).await?;
+        Ok(lines)
     }
 
     async fn index(&self, plan: &TablePlan, target: &TargetTable, index: &IndexPlan) -> Result<()> {

@@ -4,10 +4,10 @@
 //! lacks is refused by name before anything is made; a collation or default that it does not take is left out and
 //! listed. Nothing here is about a source of MySQL or MariaDB.
 
-use crate::error::{Scope, statement_error};
+use crate::error::{Scope, refusal, statement_error};
 use crate::quote::{ident, literal, table};
 use crate::sink::control::query;
-use crate::sink::ddl;
+use crate::sink::{ddl, objects};
 use freshet_core::sink::TablePlan;
 use freshet_core::table::{ColumnInfo, Dialect};
 use freshet_core::{Column, Error, Result};
@@ -82,17 +82,10 @@ pub(crate) async fn add_defaults_and_comments(client: &Client, plan: &TablePlan)
         let Some(default) = ddl::carried_default(plan, i) else { continue };
         let sql =
             format!("alter table {target} alter column {} set default ({default})", ident(&column.name));
-        one(client, plan, "savepoint freshet_default").await?;
-        match client.execute(sql.as_str(), &[]).await {
-            Ok(_) => {}
-            Err(error) if error.as_db_error().is_some() => {
-                one(client, plan, "rollback to savepoint freshet_default").await?;
-                let why = error.as_db_error().map(|e| e.message().to_owned()).unwrap_or_default();
-                lines.push(format!("Default of column {} of {name}: {why}", column.name));
-            }
-            Err(error) => return Err(failed(plan, &error)),
+        if let Err(error) = objects::attempt(client, plan, &sql).await? {
+            let why = refusal(&error).unwrap_or_default();
+            lines.push(format!("Default of column {} of {name}: {why}", column.name));
         }
-        one(client, plan, "release savepoint freshet_default").await?;
     }
     Ok(lines)
 }

@@ -5,6 +5,7 @@
 mod absent;
 mod common;
 mod conformance;
+mod definitions;
 mod exactly_once;
 mod faults;
 mod postgres_source;

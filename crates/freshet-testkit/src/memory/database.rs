@@ -139,6 +139,7 @@ impl MemoryDatabase {
             indexes: unique.iter().map(index).collect(),
             next_value: None,
             rows_estimate: 0,
+            native: Default::default(),
             not_carried: vec![],
         };
         self.lock().infos.insert(table.clone(), info);

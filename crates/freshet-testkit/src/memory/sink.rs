@@ -344,24 +344,24 @@ impl Sink for MemorySink {
         Ok(Box::new(MemoryLoader { target, epoch, owner, open: None }))
     }
 
-    async fn finish_load(&mut self, _tables: &[TablePlan]) -> Result<()> {
+    async fn finish_load(&mut self, _tables: &[TablePlan]) -> Result<Vec<String>> {
         self.control(|contents| {
             if contents.load.iter().any(|t| t.chunks.iter().any(|c| c.rows.is_none())) {
                 return Err(Error::internal("A chunk is not in yet"));
             }
             contents.load.iter_mut().for_each(|t| t.phase = TablePhase::CatchingUp);
-            Ok(())
+            Ok(Vec::new())
         })
     }
 
-    async fn make_consistent(&mut self, _tables: &[TablePlan]) -> Result<()> {
+    async fn make_consistent(&mut self, _tables: &[TablePlan]) -> Result<Vec<String>> {
         let state = self.control(|contents| {
             contents.load.iter_mut().for_each(|t| t.phase = TablePhase::Consistent);
             contents.consistent = true;
             Ok(contents.tables.iter().map(|(name, t)| (name.clone(), t.rows.clone())).collect())
         })?;
         lock(&self.target.history).push(state);
-        Ok(())
+        Ok(Vec::new())
     }
 
     async fn apply(&mut self, window: Window) -> Result<Applied> {

@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Shows snapshots, one of two ways.
 pub struct Display {
     way: Way,
-    /// Sinks whose list of what is not carried over was told.
-    told: BTreeSet<String>,
+    /// What is not carried over, by sink, as far as it was told.
+    told: BTreeSet<(String, String)>,
 }
 
 enum Way {
@@ -73,8 +73,8 @@ impl Display {
     /// What a target will lack is told once, not only to those who ask for the status.
     fn tell_not_carried(&mut self, snapshot: &Snapshot) {
         for (name, sink) in snapshot.sinks.iter().filter(|(_, sink)| !sink.not_carried.is_empty()) {
-            if self.told.insert(name.clone()) {
-                for what in &sink.not_carried {
+            for what in &sink.not_carried {
+                if self.told.insert((name.clone(), what.clone())) {
                     tracing::warn!(sink = name, what, "Not carried over");
                 }
             }

@@ -1,5 +1,6 @@
 //! What the tests share: a server of their own, a database for each case, rows read by psql's own eye.
 
+pub mod copy;
 pub mod cutter;
 pub mod rows;
 

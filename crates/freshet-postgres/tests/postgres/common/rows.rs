@@ -43,6 +43,7 @@ pub fn plan(name: &str, columns: &[ColumnSpec], key: &[u16], indexes: Vec<IndexI
         indexes,
         next_value: None,
         rows_estimate: 0,
+        native: Default::default(),
         not_carried: vec![],
     };
     TablePlan { info: Arc::new(info), target: TableName::new("public", name) }

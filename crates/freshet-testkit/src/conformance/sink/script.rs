@@ -40,6 +40,7 @@ impl Table {
             indexes: vec![],
             next_value: None,
             rows_estimate: 0,
+            native: Default::default(),
             not_carried: vec![],
         };
         let target = TableName::new("target", table);

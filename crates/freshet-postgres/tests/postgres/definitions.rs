@@ -1,0 +1,229 @@
+//! Definitions of a PostgreSQL source on the target, as both catalogues print them: what is carried over is the same
+//! there, what is not is told in a line.
+
+use crate::common::copy::{copy_all, copy_as, plans, view};
+use crate::common::{Database, server};
+use freshet_core::sink::PrepareMode;
+use freshet_postgres::check;
+use freshet_testkit::servers::{Postgres, PostgresOptions};
+use std::sync::Arc;
+
+/// What both servers are asked. Each row begins with the name of a table or of what is beside it.
+const ASKED: &[&str] = &[
+    // Indexes, those behind constraints included.
+    "select indrelid::regclass, indexrelid::regclass, pg_get_indexdef(indexrelid) from pg_index i \
+       join pg_class c on c.oid = indrelid where relnamespace = 'public'::regnamespace order by 1::text, 2::text",
+    "select conrelid::regclass, conname, pg_get_constraintdef(k.oid), convalidated from pg_constraint k \
+       where connamespace = 'public'::regnamespace and conrelid <> 0 and contype <> 'n' order by 1::text, 2",
+    "select oid::regclass, obj_description(oid) from pg_class \
+       where relnamespace = 'public'::regnamespace and relkind = 'r' order by 1::text",
+    "select attrelid::regclass, attname, format_type(atttypid, atttypmod), attnotnull, \
+       pg_get_expr(adbin, adrelid), attcollation::regcollation, col_description(attrelid, attnum) \
+       from pg_attribute join pg_class c on c.oid = attrelid left join pg_attrdef on adrelid = attrelid and adnum = attnum \
+       where relnamespace = 'public'::regnamespace and relkind = 'r' and attnum > 0 and not attisdropped order by 1::text, attnum",
+];
+
+/// Whether both print the same; lines that begin as these do are left out on both sides.
+#[track_caller]
+fn same(from: &Database, to: &Database, but: &[&str]) {
+    for sql in ASKED {
+        let lines = |database: &Database| -> Vec<String> {
+            // The server prints a list of varchar otherwise once it has read what it printed.
+            let but = [but, &["plain\tplain_w_check"]].concat();
+            let differs = |line: &String| !but.iter().any(|start| line.starts_with(start));
+            database.lines(sql).into_iter().filter(differs).collect()
+        };
+        pretty_assertions(&lines(from), &lines(to), sql);
+    }
+}
+
+#[track_caller]
+fn pretty_assertions(there: &[String], here: &[String], sql: &str) {
+    for line in there {
+        assert!(here.contains(line), "only on the source: {line}\n{sql}\n{here:#?}");
+    }
+    for line in here {
+        assert!(there.contains(line), "only on the target: {line}\n{sql}\n{there:#?}");
+    }
+}
+
+#[track_caller]
+fn told(lines: &[String], expect: &[&str]) {
+    for start in expect {
+        assert!(lines.iter().any(|line| line.starts_with(start)), "{start} is not told: {lines:#?}");
+    }
+}
+
+/// A target's role that may keep triggers from firing.
+fn replica_role(server: &Postgres) {
+    server.sql("grant set on parameter session_replication_role to freshet");
+}
+
+const INDEXES: &str = "create extension if not exists btree_gist; create extension if not exists pg_trgm; \
+     create table i (id int constraint its_own_name primary key, a int, b text, c int, r int4range, j jsonb, d timestamptz, \
+       unique (c), unique nulls not distinct (a, b), constraint later unique (a, c) deferrable initially deferred, \
+       constraint wide unique (id, a) include (b), constraint apart exclude using gist (c with =, r with &&) where (c > 0)); \
+     create unique index part on i (b) where c > 0; create index expr on i (lower(b) desc nulls last, c); \
+     create index hashed on i using hash (b); create unique index lone on i (b) include (c); \
+     create index gin_j on i using gin (j jsonb_path_ops); create index brin_d on i using brin (d) with (pages_per_range = 8); \
+     create index trgm on i using gin (b gin_trgm_ops); create index pattern on i (b text_pattern_ops, a desc); \
+     create index coll on i (b collate \"C\"); create index \"Odd \"\"name USING (\" on i (a) where b <> ' USING x'; \
+     create table \"T USING \"\"x\" (\"K ON \" int primary key, v text); create index on \"T USING \"\"x\" (v); \
+     create table by_index (a int primary key, b int not null, c int not null); \
+     create unique index by_index_cb on by_index (c, b) include (a); \
+     alter table by_index replica identity using index by_index_cb; \
+     create table late (a int primary key deferrable, b text); \
+     insert into i select n, n, 'text ' || n, n, int4range(n, n + 1), '{}', now() from generate_series(1, 100) n; \
+     insert into by_index values (1, 2, 3); insert into late values (1, 'x')";
+
+/// Every kind of index, with its name, and constraints as constraints.
+async fn indexes(from_server: &Arc<Postgres>, to_server: &Arc<Postgres>) {
+    let (from, to) = (Database::new(from_server), Database::new(to_server));
+    from.sql(INDEXES);
+    to.sql("create extension btree_gist; create extension pg_trgm");
+    let lines = copy_all(&from, &to).await;
+    same(&from, &to, &[]);
+    assert!(!lines.iter().any(|line| line.contains("ndex")), "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_indexes_of_every_kind_are_the_source_s() {
+    let server = server();
+    replica_role(&server);
+    indexes(&server, &server).await;
+}
+
+const CONSTRAINTS: &str = "create function positive(int) returns bool immutable language sql as 'select $1 > 0'; \
+     create function recent(timestamptz) returns bool stable language sql as 'select $1 > now()'; \
+     create table p (id int primary key, a int not null, b int not null, unique (a, b), \
+       constraint \"its \"\"check\" check (a > 0 and b is not null), check (a < 100) no inherit, \
+       constraint own check (positive(a))); \
+     alter table p add constraint unproved check (b < 10) not valid; \
+     create table c (id int primary key, p int references p on delete cascade on update set null, a int, b int, \
+       self int references c deferrable initially deferred, n int, s text check (s ~ '^[a-z]' and length(s) < 10), \
+       constraint \"Both \"\"ways\" foreign key (a, b) references p (a, b) match full on delete restrict, \
+       constraint partly foreign key (n, b) references p (a, b) on delete set null (n)); \
+     alter table c add constraint unproved foreign key (n) references p not valid; \
+     alter table p add column back int references c on delete set default deferrable; \
+     comment on table p is 'it''s a parent'; comment on column p.a is 'A \\ x'; comment on table c is E'two\\nlines'; \
+     create table soft (t timestamptz check (t < now()), u timestamptz check (recent(u)), d text check (d < current_date::text)); \
+     create table plain (id int primary key, v text check (v in ('a', 'b') or lower(v) = v), w varchar(9) check (w in ('a', 'b')), e text check (e like 'x%'), \
+       d date check (d > '2000-01-01'), t timestamptz check (t > '2020-01-01 00:00+00'), n numeric check (n between 0 and 1.5), \
+       a int[] check (3 = any (a) and cardinality(a) < 4), j jsonb check (j ? 'k'), check (num_nulls(d, t) <> 1))";
+
+const ROWS: &str = "insert into p (id, a, b) select n, n, n % 9 from generate_series(1, 99) n; \
+     insert into c select n, n, n, n % 9, 100 - n, null, 'abc' from generate_series(1, 99) n; update p set back = id";
+
+/// Checks, foreign keys with all that can be said of them, and comments.
+async fn constraints(from_server: &Arc<Postgres>, to_server: &Arc<Postgres>) {
+    let (from, to) = (Database::new(from_server), Database::new(to_server));
+    from.sql(CONSTRAINTS);
+    from.sql(&format!(
+        "alter table p drop constraint unproved; {ROWS}; \
+        alter table p add constraint unproved check (b < 5) not valid"
+    ));
+    to.sql("create function positive(int) returns bool immutable language sql as 'select $1 > 0'");
+    let lines = copy_all(&from, &to).await;
+    same(&from, &to, &["soft\tsoft_"]);
+    told(
+        &lines,
+        &[
+            "Check constraint soft_t_check of public.soft: it depends on more than the row, so that a row of the source may \
+         not satisfy it when it is applied; to make it: alter table \"public\".\"soft\" add constraint \"soft_t_check\" CHECK",
+            "Check constraint soft_u_check of public.soft: it depends",
+            "Check constraint soft_d_check of public.soft: it depends",
+        ],
+    );
+    assert_eq!(
+        lines.iter().filter(|l| l.contains("onstraint") || l.contains("oreign")).count(),
+        3,
+        "{lines:#?}"
+    );
+    assert_eq!(to.sql("select count(*) from c join p on p.id = c.p and p.back = c.id"), "99");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_r17_checks_and_foreign_keys_are_the_source_s() {
+    let server = server();
+    replica_role(&server);
+    constraints(&server, &server).await;
+}
+
+/// Between versions as within one.
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_r15_definitions_are_the_source_s_on_18() {
+    let old = server();
+    let new = Arc::new(Postgres::start(PostgresOptions::default().with_freshet_user().version(18)));
+    for server in [&old, &new] {
+        replica_role(server);
+    }
+    for (from, to) in [(&old, &new), (&new, &new), (&new, &old)] {
+        indexes(from, to).await;
+        constraints(from, to).await;
+    }
+}
+
+/// R15: what would act on our rows is not made where the role cannot keep it from firing, and told with its statement;
+/// the check tells the same. What the target refuses is told and stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_g13_what_cannot_be_made_is_told_with_its_statement() {
+    let server = server();
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    from.sql(CONSTRAINTS);
+    from.sql(&format!("alter table p drop constraint unproved; {ROWS}; create extension pg_trgm; \
+        create index trgm on c using gin (s gin_trgm_ops); create unique index trgm_too on c (positive(id), id); \
+        alter table c add constraint later unique (id, a) deferrable"));
+    let before = check(&to.options(), &plans(&view(&from).await)).await.unwrap();
+    let lines = copy_all(&from, &to).await;
+    let statement = "foreign key (a, b) references \"public\".\"p\" (a, b) match full on update no action on delete restrict";
+    let foreign = [
+        "Foreign key Both \"ways of public.c: it would act on our rows",
+        "Foreign key c_p_fkey of public.c: it would act",
+        "Foreign key c_self_fkey of public.c: it would act",
+        "Foreign key partly of public.c: it would act",
+        "Foreign key unproved of public.c: it would act",
+        "Foreign key p_back_fkey of public.p: it would act",
+        "Unique index later of public.c: it would act",
+    ];
+    told(&lines, &foreign);
+    told(
+        &lines,
+        &[
+            "Check constraint own of public.p: the target refuses it (function public.positive(integer) does not exist); \
+         to make it: alter table \"public\".\"p\" add constraint \"own\" CHECK (public.positive(a))",
+            "Index trgm of public.c: the target refuses it (operator class \"public.gin_trgm_ops\" does not exist",
+            "Unique index trgm_too of public.c: the target refuses it (function",
+        ],
+    );
+    assert!(lines.iter().any(|line| line.contains(statement)), "{statement}: {lines:#?}");
+    for start in foreign {
+        assert!(before.iter().any(|finding| finding.message.starts_with(start)), "{start}: {before:#?}");
+    }
+    // Each statement works at a cut-over.
+    to.sql("create function positive(int) returns bool immutable language sql as 'select $1 > 0'; create extension pg_trgm");
+    for line in lines.iter().filter(|line| !line.contains("of public.soft")) {
+        if let Some((_, statement)) = line.split_once("to make it: ") {
+            to.sql(statement);
+        }
+    }
+    same(&from, &to, &["soft\tsoft_"]);
+}
+
+/// A second load finds the keys of the first in its way, and makes them again.
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_foreign_keys_are_no_obstacle_to_another_load() {
+    let server = server();
+    replica_role(&server);
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    from.sql(&format!("{CONSTRAINTS}; drop table soft"));
+    to.sql("create function positive(int) returns bool immutable language sql as 'select $1 > 0'");
+    copy_all(&from, &to).await;
+    for mode in [PrepareMode::Truncate, PrepareMode::DropAndCreate] {
+        freshet_postgres::reset(&to.options(), false).await.unwrap();
+        copy_as(&from, to.options(), mode).await;
+        same(&from, &to, &[]);
+    }
+    let dropped = freshet_postgres::reset(&to.options(), true).await.unwrap();
+    assert_eq!(dropped.len(), 4, "{dropped:?}");
+    assert_eq!(to.sql("select count(*) from pg_tables where schemaname = 'public'"), "0");
+}
