@@ -123,11 +123,47 @@ pub struct Object {
     pub statement: Vec<Piece>,
 }
 
+/// How a sequence stands to its table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SequenceRole {
+    /// Behind an identity column.
+    Identity {
+        /// Whether the column takes no other value (`GENERATED ALWAYS`).
+        always: bool,
+    },
+    /// Owned by a column, and dropped with it.
+    Owned,
+    /// Nobody's.
+    Free,
+}
+
+/// A sequence that numbers a column, or stands beside the tables of a schema.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SequenceInfo {
+    /// Name on the source.
+    pub name: TableName,
+    /// The column that it numbers or belongs to; `None` for one of no captured table, which stands with the first table
+    /// of its schema.
+    pub column: Option<u16>,
+    /// How it stands to that column.
+    pub role: SequenceRole,
+    /// Whether its next value is the column's default.
+    pub is_default: bool,
+    /// Type, in the words of the dialect.
+    pub data_type: String,
+    /// Start, step, bounds and the like, in the words of the dialect.
+    pub options: String,
+    /// The last value that it gave when the catalogue was read; `None` for none, or where that is not known.
+    pub last: Option<i64>,
+}
+
 /// What only a sink of the table's own dialect can make. Another one lists it ([`TableInfo::native_lines`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Native {
     /// Indexes and constraints, those of [`TableInfo::indexes`] and the key's again, and comments.
     pub objects: Vec<Object>,
+    /// Sequences.
+    pub sequences: Vec<SequenceInfo>,
 }
 
 /// A table as the source's catalogue describes it.
@@ -163,7 +199,9 @@ impl TableInfo {
             object.kind == ObjectKind::Key || self.indexes.iter().any(|index| index.name == object.name)
         };
         let unknown = self.native.objects.iter().filter(|object| !is_known(object));
-        unknown.map(|object| object.line(self.name())).collect()
+        let free = self.native.sequences.iter().filter(|sequence| sequence.role == SequenceRole::Free);
+        let sequences = free.map(|sequence| format!("Sequence {}: {}", sequence.name, sequence.options));
+        unknown.map(|object| object.line(self.name())).chain(sequences).collect()
     }
 }
 

@@ -11,5 +11,6 @@ pub(crate) mod constraints;
 pub(crate) mod indexes;
 pub(crate) mod keys;
 pub(crate) mod notes;
+pub(crate) mod sequences;
 pub(crate) mod tables;
 pub(crate) mod types;

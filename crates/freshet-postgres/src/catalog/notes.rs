@@ -38,14 +38,12 @@ pub(super) async fn of_tables(client: &Client, tables: &[u32]) -> Result<Notes> 
     Ok(notes)
 }
 
-/// Views, sequences, routines and types of these schemas.
+/// Views, routines and types of these schemas.
 pub(super) async fn of_schemas(client: &Client, schemas: &[String]) -> Result<Vec<String>> {
     const SQL: &str = "with object(class, oid, schema, kind, name) as ( \
            select 'pg_class'::regclass::oid, c.oid, c.relnamespace, case c.relkind when 'v' then 'View' \
-             when 'm' then 'Materialized view' when 'f' then 'Foreign table' when 'S' then 'Sequence' end, c.relname::text \
-           from pg_catalog.pg_class c where c.relkind in ('v', 'm', 'f', 'S') and not c.relispartition \
-             and not exists (select from pg_catalog.pg_depend d where d.classid = 'pg_class'::regclass \
-               and d.objid = c.oid and d.deptype in ('a', 'i') and d.refobjsubid > 0) \
+             when 'm' then 'Materialized view' when 'f' then 'Foreign table' end, c.relname::text \
+           from pg_catalog.pg_class c where c.relkind in ('v', 'm', 'f') and not c.relispartition \
            union all select 'pg_proc'::regclass::oid, p.oid, p.pronamespace, case p.prokind when 'p' then 'Procedure' \
              when 'a' then 'Aggregate' else 'Function' end, p.proname::text from pg_catalog.pg_proc p \
            union all select 'pg_type'::regclass::oid, t.oid, t.typnamespace, case t.typtype when 'd' then 'Domain' \

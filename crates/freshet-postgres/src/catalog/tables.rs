@@ -8,12 +8,13 @@ use super::constraints;
 use super::indexes::{self, IndexRow, Indexes};
 use super::keys::{TableKey, relation_keys};
 use super::notes::{self, Notes};
+use super::sequences::{SequenceRow, Sequences};
 use super::types::TypeCatalog;
 use crate::error::{Scope, statement_error};
 use freshet_core::error::{Error, Result};
 use freshet_core::schema::{Column, TableName, TableSchema};
 use freshet_core::source::Selects;
-use freshet_core::table::{ColumnInfo, Dialect, Native, Object, TableInfo};
+use freshet_core::table::{ColumnInfo, Dialect, Native, Object, SequenceInfo, SequenceRole, TableInfo};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
@@ -41,14 +42,15 @@ pub(crate) async fn read_catalogue(
         indexes: indexes::read(client, &oids).await?,
         constraints: constraints::read(client, &oids).await?,
         keys: relation_keys(client, &oids).await?,
-        sequences: sequences(client, &oids).await?,
+        sequences: Sequences::read(client, &oids).await?,
         partitions: partitions(client, &oids).await?,
         notes: notes::of_tables(client, &oids).await?,
         types: TypeCatalog::default(),
     };
     let types: Vec<u32> = parts.columns.values().flatten().map(|column| column.type_oid).collect();
     parts.types.resolve(client, &types).await?;
-    let tables = relations.iter().map(|relation| parts.table(relation)).collect::<Result<Vec<_>>>()?;
+    let mut tables = relations.iter().map(|relation| parts.table(relation)).collect::<Result<Vec<_>>>()?;
+    parts.sequences.add_rest(&mut tables);
     let mut schemas: Vec<String> = tables.iter().map(|table| table.name().schema.clone()).collect();
     schemas.dedup();
     let mut not_carried = notes::of_schemas(client, &schemas).await?;
@@ -173,32 +175,6 @@ async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<Col
     Ok(columns)
 }
 
-/// The sequence of a column: owned by it, or its identity.
-struct SequenceRow {
-    column: i16,
-    next: Option<u64>,
-}
-
-async fn sequences(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<SequenceRow>>> {
-    // Of now and not of the snapshot, as sequences are; a role that may not read it is told nothing.
-    const SQL: &str = "select d.refobjid, d.refobjsubid::int2, coalesce(last.value + s.seqincrement, s.seqstart) \
-         from pg_catalog.pg_depend d join pg_catalog.pg_sequence s on s.seqrelid = d.objid \
-         cross join lateral (select case \
-           when pg_catalog.has_sequence_privilege(s.seqrelid, 'usage') \
-             or pg_catalog.has_sequence_privilege(s.seqrelid, 'select') \
-           then pg_catalog.pg_sequence_last_value(s.seqrelid)::numeric end as value) last \
-         where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = any($1) \
-           and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass \
-           and d.deptype in ('a', 'i') and d.refobjsubid > 0";
-    let sql = SQL.replacen("s.seqstart)", "s.seqstart)::text", 1);
-    let mut sequences: HashMap<u32, Vec<SequenceRow>> = HashMap::new();
-    for row in query(client, &sql, &[&tables]).await? {
-        let next = row.get::<_, Option<String>>(2).and_then(|text| text.parse().ok());
-        sequences.entry(row.get(0)).or_default().push(SequenceRow { column: row.get(1), next });
-    }
-    Ok(sequences)
-}
-
 struct Partition {
     name: TableName,
     kind: u8,
@@ -236,7 +212,7 @@ struct Parts {
     indexes: HashMap<u32, Vec<IndexRow>>,
     constraints: HashMap<u32, Vec<Object>>,
     keys: HashMap<u32, TableKey>,
-    sequences: HashMap<u32, Vec<SequenceRow>>,
+    sequences: Sequences,
     partitions: HashMap<u32, Vec<Partition>>,
     notes: Notes,
     types: TypeCatalog,
@@ -274,7 +250,7 @@ impl Parts {
                     .to_owned(),
             );
         }
-        let next_value = self.number(oid, &mut columns);
+        let (sequences, next_value) = self.number(oid, &mut columns, &mut not_carried);
         let schema = self.schema(name, &columns, &key)?;
         let places: BTreeMap<i16, u16> = columns.iter().map(|column| column.number).zip(0..).collect();
         let of_table = Indexes::new(self.indexes.remove(&oid).unwrap_or_default(), name, &key, &places);
@@ -292,21 +268,30 @@ impl Parts {
             indexes,
             next_value,
             rows_estimate: rows as u64,
-            native: Native { objects },
+            native: Native { objects, sequences },
             not_carried,
         })
     }
 
-    /// Marks the columns that the server numbers; the next number of the first of them.
-    fn number(&mut self, oid: u32, columns: &mut [ColumnRow]) -> Option<u64> {
-        let sequences = self.sequences.remove(&oid).unwrap_or_default();
+    /// The sequences of a table, and the next number of the first column that has one of its own. Marks such columns.
+    fn number(
+        &mut self,
+        oid: u32,
+        columns: &mut [ColumnRow],
+        not_carried: &mut Vec<String>,
+    ) -> (Vec<SequenceInfo>, Option<u64>) {
+        let of_table = self.sequences.of_table(oid);
+        not_carried.extend(of_table.iter().filter_map(|sequence| sequence.unknown()));
         let mut next = None;
         for column in columns.iter_mut().filter(|column| column.is_numbered) {
-            let Some(sequence) = sequences.iter().find(|s| s.column == column.number) else { continue };
+            let own = |s: &&SequenceRow| s.column == column.number && s.info.role != SequenceRole::Free;
+            let Some(sequence) = of_table.iter().find(own) else { continue };
             column.info.auto_increment = true;
             next = next.or(sequence.next);
         }
-        next
+        let place = |number: i16| columns.iter().position(|column| column.number == number);
+        let placed = of_table.into_iter().map(|row| row.at(place)).collect();
+        (placed, next)
     }
 
     fn schema(&self, name: &TableName, columns: &[ColumnRow], key: &TableKey) -> Result<TableSchema> {

@@ -8,7 +8,7 @@ use crate::session::{self, Session};
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{self, Control, one, query};
 use crate::sink::objects::{self, Names};
-use crate::sink::{ddl, words};
+use crate::sink::{ddl, sequences, words};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
 use freshet_core::{Error, ErrorKind, Result};
@@ -29,6 +29,9 @@ pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Fin
     server(options, &session, &mut found).await?;
     control_schema(options, &session.client, &mut found).await?;
     schemas(options, &session.client, plans, &mut found).await?;
+    if plans.iter().any(|plan| sequences::of(plan).next().is_some()) {
+        found.add(Severity::Info, "target.sequences", "sequences", sequences::NOT_FOLLOWED, "");
+    }
     let names = Names::new(plans);
     for plan in plans {
         for line in objects::not_carried(plan, &names, session.replica_role) {

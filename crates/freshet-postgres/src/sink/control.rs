@@ -541,6 +541,12 @@ pub(crate) async fn run(client: &Client, sql: &str, doing: impl Display) -> Resu
     client.batch_execute(sql).await.map_err(|e| statement_error(&Scope::Session, doing, &e))
 }
 
+/// Whether a schema is there.
+pub(crate) async fn has_schema(client: &Client, name: &str) -> Result<bool> {
+    let sql = format!("select exists (select 1 from pg_namespace where nspname = {})", literal(name));
+    Ok(one(client, &sql, "Looking for the target schema").await?.get(0))
+}
+
 pub(crate) async fn query(client: &Client, sql: &str, doing: &str) -> Result<Vec<Row>> {
     client.query_typed(sql, &[]).await.map_err(|e| statement_error(&Scope::Session, doing, &e))
 }

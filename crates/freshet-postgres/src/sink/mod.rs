@@ -19,6 +19,7 @@ mod objects;
 mod plan;
 mod prepare;
 mod run;
+mod sequences;
 mod types;
 mod words;
 
@@ -164,6 +165,9 @@ impl PostgresSink {
         tables.iter().try_for_each(ddl::check_plan)?;
         let names = Names::new(tables);
         let mut lines = Vec::new();
+        if tables.iter().any(|plan| sequences::of(plan).next().is_some()) {
+            lines.push(sequences::NOT_FOLLOWED.to_owned());
+        }
         for plan in tables.iter().filter(|plan| !owned.targets.contains_key(plan.info.name())) {
             owned.preparer(&control, &options).refuse_unknown_words(plan, mode).await?;
         }

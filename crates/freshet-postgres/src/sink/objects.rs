@@ -20,11 +20,25 @@ use std::collections::HashMap;
 use tokio_postgres::Client;
 
 /// The names that the tables of a pipeline have on the target.
-pub(crate) struct Names<'a>(HashMap<&'a TableName, &'a TableName>);
+pub(crate) struct Names<'a> {
+    tables: HashMap<&'a TableName, &'a TableName>,
+    schemas: HashMap<&'a str, &'a str>,
+}
 
 impl<'a> Names<'a> {
     pub(crate) fn new(plans: &'a [TablePlan]) -> Self {
-        Self(plans.iter().map(|plan| (plan.info.name(), &plan.target)).collect())
+        let schema = |plan: &'a TablePlan| (plan.info.name().schema.as_str(), plan.target.schema.as_str());
+        Self {
+            tables: plans.iter().map(|plan| (plan.info.name(), &plan.target)).collect(),
+            schemas: plans.iter().map(schema).collect(),
+        }
+    }
+
+    /// The name of something that is no table, which goes where the tables of its schema go: first of all this one's.
+    pub(crate) fn beside(&self, plan: &TablePlan, name: &TableName) -> TableName {
+        let own = (plan.info.name().schema == name.schema).then_some(plan.target.schema.as_str());
+        let schema = own.or_else(|| self.schemas.get(name.schema.as_str()).copied());
+        TableName::new(schema.unwrap_or(&name.schema), &name.table)
     }
 }
 
@@ -68,7 +82,7 @@ fn statement<'a>(object: &'a Object, name: &str, names: &Names<'_>) -> Result<St
         match piece {
             Piece::Words(words) => sql.push_str(words),
             Piece::Name => sql.push_str(&ident(name)),
-            Piece::Table(table) => sql.push_str(&quote::table(names.0.get(table).ok_or(table)?)),
+            Piece::Table(table) => sql.push_str(&quote::table(names.tables.get(table).ok_or(table)?)),
         }
     }
     Ok(sql)

@@ -12,7 +12,7 @@ use crate::sink::control::{self, Control, Owner};
 use crate::sink::ddl::{self, IndexPlan};
 use crate::sink::load::gone;
 use crate::sink::objects::{self, Names};
-use crate::sink::words;
+use crate::sink::{sequences, words};
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
 use freshet_core::table::ObjectKind;
 use freshet_core::{Error, Result, TableName};
@@ -114,8 +114,7 @@ impl Preparer<'_> {
     async fn create(&self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let name = plan.info.name();
         let doing = || format!("Creating target table {}", plan.target);
-        let there = format!("select 1 from pg_namespace where nspname = {}", literal(&plan.target.schema));
-        if control::query(&self.session.client, &there, "Looking for the target schema").await?.is_empty() {
+        if !control::has_schema(&self.session.client, &plan.target.schema).await? {
             let sql = format!("create schema if not exists {}", ident(&plan.target.schema));
             self.run(name, &sql, format!("Creating target schema {}", plan.target.schema)).await?;
         }
@@ -126,6 +125,7 @@ impl Preparer<'_> {
         let made = client.execute(sql.as_str(), &[]).await;
         made.map_err(|e| statement_error(&Scope::Table(name.clone()), doing(), &e))?;
         let mut lines = words::add_defaults_and_comments(client, plan).await?;
+        lines.extend(sequences::make(client, plan, names).await?);
         for (column, info) in plan.info.schema.columns().iter().zip(&plan.info.columns) {
             if let Some(collation) = info.collation.as_ref().filter(|name| missing.contains(*name)) {
                 lines.push(format!(
@@ -245,12 +245,13 @@ impl Preparer<'_> {
             self.index(plan, &target, index).await?;
         }
         for (i, column) in plan.info.schema.columns().iter().enumerate() {
-            if ddl::is_identity(plan, i) {
+            if ddl::is_identity(plan, i) && sequences::of_column(plan, i).is_none() {
                 self.set_next(plan, &column.name, ddl::next_value(plan, i)).await?;
             }
         }
         let kinds = [ObjectKind::Unique, ObjectKind::Exclusion, ObjectKind::Check];
-        let lines = self.make(plan, &target, names, &kinds).await?;
+        let mut lines = self.make(plan, &target, names, &kinds).await?;
+        lines.extend(sequences::set_values(&self.session.client, plan, names).await?);
         self.control.set_phase(&self.session.client, name, TablePhase::Consistent).await?;
         self.end(name).await?;
         Ok(lines)

@@ -49,6 +49,16 @@ pub async fn copy_all(from: &Database, to: &Database) -> Vec<String> {
 pub async fn copy_as(from: &Database, options: SinkOptions, mode: PrepareMode) -> Vec<String> {
     let mut view = view(from).await;
     let plans = plans(&view);
+    copy_plans(&mut view, plans, options, mode).await
+}
+
+/// The same, of a view and under the names of these plans.
+pub async fn copy_plans(
+    view: &mut View,
+    plans: Vec<TablePlan>,
+    options: SinkOptions,
+    mode: PrepareMode,
+) -> Vec<String> {
     let mut sink = PostgresSink::new(options);
     begin(&mut sink).await;
     let mut lines = sink.prepare(&plans, mode).await.unwrap();
