@@ -157,6 +157,19 @@ pub struct SequenceInfo {
     pub last: Option<i64>,
 }
 
+/// A column that the source computes and the stream does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GeneratedColumn {
+    /// Name.
+    pub name: String,
+    /// Index of the schema's column that it stands before.
+    pub before: u16,
+    /// Computed with each read and not kept.
+    pub is_virtual: bool,
+    /// The rest; its default is the expression.
+    pub info: ColumnInfo,
+}
+
 /// What only a sink of the table's own dialect can make. Another one lists it ([`TableInfo::native_lines`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Native {
@@ -164,6 +177,8 @@ pub struct Native {
     pub objects: Vec<Object>,
     /// Sequences.
     pub sequences: Vec<SequenceInfo>,
+    /// Columns that the schema lacks, in order.
+    pub generated: Vec<GeneratedColumn>,
 }
 
 /// A table as the source's catalogue describes it.
@@ -201,7 +216,11 @@ impl TableInfo {
         let unknown = self.native.objects.iter().filter(|object| !is_known(object));
         let free = self.native.sequences.iter().filter(|sequence| sequence.role == SequenceRole::Free);
         let sequences = free.map(|sequence| format!("Sequence {}: {}", sequence.name, sequence.options));
-        unknown.map(|object| object.line(self.name())).chain(sequences).collect()
+        let generated = self.native.generated.iter().map(|column| {
+            let expression = column.info.default.as_deref().unwrap_or_default();
+            format!("Generated column {} of {}: {expression}", column.name, self.name())
+        });
+        generated.chain(unknown.map(|object| object.line(self.name()))).chain(sequences).collect()
     }
 }
 

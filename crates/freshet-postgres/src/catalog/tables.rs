@@ -14,7 +14,9 @@ use crate::error::{Scope, statement_error};
 use freshet_core::error::{Error, Result};
 use freshet_core::schema::{Column, TableName, TableSchema};
 use freshet_core::source::Selects;
-use freshet_core::table::{ColumnInfo, Dialect, Native, Object, SequenceInfo, SequenceRole, TableInfo};
+use freshet_core::table::{
+    ColumnInfo, Dialect, GeneratedColumn, Native, Object, SequenceInfo, SequenceRole, TableInfo,
+};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use tokio_postgres::types::ToSql;
@@ -134,6 +136,21 @@ struct ColumnRow {
     info: ColumnInfo,
     /// Whether the default takes a value of a sequence, or the column is an identity.
     is_numbered: bool,
+    /// Generated, and not kept.
+    is_virtual: bool,
+}
+
+impl ColumnRow {
+    /// A generated column, at its place among those that the stream has.
+    fn before(self, columns: &[ColumnRow]) -> GeneratedColumn {
+        let before = columns.iter().filter(|column| column.number < self.number).count();
+        GeneratedColumn {
+            name: self.name,
+            before: u16::try_from(before).unwrap_or(u16::MAX),
+            is_virtual: self.is_virtual,
+            info: self.info,
+        }
+    }
 }
 
 async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<ColumnRow>>> {
@@ -144,7 +161,8 @@ async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<Col
              case when cn.nspname = 'pg_catalog' then '' else pg_catalog.quote_ident(cn.nspname) || '.' end \
              || pg_catalog.quote_ident(co.collname) end, \
            pg_catalog.col_description(a.attrelid, a.attnum), \
-           d.adbin is not null and pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'nextval(%' \
+           d.adbin is not null and pg_catalog.pg_get_expr(d.adbin, d.adrelid) like 'nextval(%', \
+           a.attgenerated = 'v' \
          from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid \
          left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum \
          left join pg_catalog.pg_collation co on co.oid = a.attcollation \
@@ -170,6 +188,7 @@ async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<Col
             modifier,
             info,
             is_numbered,
+            is_virtual: row.get(13),
         });
     }
     Ok(columns)
@@ -236,13 +255,6 @@ impl Parts {
             .into_iter()
             .partition(|column| column.info.generated);
         refuse_generated_key(name, &generated, &key)?;
-        not_carried.extend(generated.iter().map(|column| {
-            format!(
-                "Generated column {}: {}",
-                column.name,
-                column.info.default.as_deref().unwrap_or_default()
-            )
-        }));
         if !key.is_updatable() {
             not_carried.push(
                 "Updates and deletes: the table has no replica identity, so the server refuses them once it is \
@@ -251,6 +263,7 @@ impl Parts {
             );
         }
         let (sequences, next_value) = self.number(oid, &mut columns, &mut not_carried);
+        let generated = generated.into_iter().map(|column| column.before(&columns)).collect();
         let schema = self.schema(name, &columns, &key)?;
         let places: BTreeMap<i16, u16> = columns.iter().map(|column| column.number).zip(0..).collect();
         let of_table = Indexes::new(self.indexes.remove(&oid).unwrap_or_default(), name, &key, &places);
@@ -268,7 +281,7 @@ impl Parts {
             indexes,
             next_value,
             rows_estimate: rows as u64,
-            native: Native { objects, sequences },
+            native: Native { objects, sequences, generated },
             not_carried,
         })
     }

@@ -261,6 +261,8 @@ impl TargetTable {
     /// What is stricter here than on the source (R17), and what is only here.
     pub(crate) fn stricter(&self, plan: &TablePlan, replica_role: bool) -> Vec<String> {
         let info = &plan.info;
+        let is_generated = |name: &String| info.native.generated.iter().any(|column| column.name == *name);
+        let is_source_s = |name: &String| info.native.objects.iter().any(|object| object.name == *name);
         let mut out = Vec::new();
         for column in &self.columns {
             match info.schema.column(&column.name) {
@@ -268,11 +270,13 @@ impl TargetTable {
                     out.push(format!("Column {} is NOT NULL on the target only", column.name));
                 }
                 Some(_) => {}
+                None if column.generated && is_generated(&column.name) => {}
                 None => out.push(format!("Column {} is on the target only and is left alone", column.name)),
             }
         }
         for (name, kind) in &self.constraints {
             match kind.as_str() {
+                "c" if is_source_s(name) => {}
                 "c" => out.push(format!("Constraint {name} is on the target only and is enforced")),
                 _ if !replica_role => out.push(format!("Foreign key {name} is enforced on the target")),
                 _ => out.push(format!("Foreign key {name} of the target is not enforced for our rows")),
@@ -280,7 +284,7 @@ impl TargetTable {
         }
         let key = key_names(&info.schema);
         let own = |i: &&TargetIndex| i.unique && self.unique_over(&key).is_none_or(|k| k.name != i.name);
-        for index in self.indexes.iter().filter(own) {
+        for index in self.indexes.iter().filter(own).filter(|index| !is_source_s(&index.name)) {
             out.push(format!("Unique index {} of the target is enforced", index.name));
         }
         out.into_iter().map(|line| format!("{}: {line}", plan.target)).collect()

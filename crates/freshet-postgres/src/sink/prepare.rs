@@ -3,7 +3,7 @@
 //! Every step can be repeated after a crash: tables that are recorded are left alone, indexes that are there are not
 //! made again.
 
-use crate::error::{Scope, statement_error};
+use crate::error::{Scope, refusal, statement_error};
 use crate::options::SinkOptions;
 use crate::quote::{self, ident, literal};
 use crate::session::Session;
@@ -16,6 +16,7 @@ use crate::sink::{sequences, words};
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
 use freshet_core::table::ObjectKind;
 use freshet_core::{Error, Result, TableName};
+use std::collections::HashSet;
 
 /// Gives the planner back, in a transaction, what `session.rs` takes from it for windows.
 const WHOLE_TABLES: &str = "set local enable_seqscan = on; set local enable_bitmapscan = on; \
@@ -113,18 +114,14 @@ impl Preparer<'_> {
 
     async fn create(&self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let name = plan.info.name();
-        let doing = || format!("Creating target table {}", plan.target);
         if !control::has_schema(&self.session.client, &plan.target.schema).await? {
             let sql = format!("create schema if not exists {}", ident(&plan.target.schema));
             self.run(name, &sql, format!("Creating target schema {}", plan.target.schema)).await?;
         }
         let client = &self.session.client;
         let missing = words::missing_collations(client, plan).await?;
-        let sql = ddl::create_table(plan, &self.options.policies, &missing)?;
-        // One command, whatever the source's words hold.
-        let made = client.execute(sql.as_str(), &[]).await;
-        made.map_err(|e| statement_error(&Scope::Table(name.clone()), doing(), &e))?;
-        let mut lines = words::add_defaults_and_comments(client, plan).await?;
+        let mut lines = self.create_columns(plan, &missing).await?;
+        lines.extend(words::add_defaults_and_comments(client, plan).await?);
         lines.extend(sequences::make(client, plan, names).await?);
         for (column, info) in plan.info.schema.columns().iter().zip(&plan.info.columns) {
             if let Some(collation) = info.collation.as_ref().filter(|name| missing.contains(*name)) {
@@ -136,6 +133,39 @@ impl Preparer<'_> {
         }
         if objects::of(plan).any(|object| object.kind == ObjectKind::Comment) {
             lines.extend(self.make(plan, &self.read(plan).await?, names, &[ObjectKind::Comment]).await?);
+        }
+        Ok(lines)
+    }
+
+    /// The table with its columns. The generated ones are made at their places, or where the target refuses one of
+    /// them, those that it takes at the end.
+    async fn create_columns(
+        &self,
+        plan: &TablePlan,
+        missing_collations: &HashSet<String>,
+    ) -> Result<Vec<String>> {
+        let (name, client) = (plan.info.name(), &self.session.client);
+        let (generated, policies) = (ddl::generated(plan), &self.options.policies);
+        if !generated.is_empty() {
+            let sql = ddl::create_table(plan, policies, missing_collations, generated)?;
+            if objects::attempt(client, plan, &sql).await?.is_ok() {
+                return Ok(Vec::new());
+            }
+        }
+        let sql = ddl::create_table(plan, policies, missing_collations, &[])?;
+        // One command, whatever the source's words hold.
+        let made = client.execute(sql.as_str(), &[]).await;
+        let doing = format!("Creating target table {}", plan.target);
+        made.map_err(|e| statement_error(&Scope::Table(name.clone()), doing, &e))?;
+        let mut lines = Vec::new();
+        for column in generated {
+            let declared = ddl::declare_generated(plan, column, missing_collations);
+            let sql = format!("alter table {} add column {declared}", quote::table(&plan.target));
+            if let Err(error) = objects::attempt(client, plan, &sql).await? {
+                let why = refusal(&error).unwrap_or_default();
+                let what = format!("Generated column {} of {name}", column.name);
+                lines.push(format!("{what}: the target refuses it ({why}); to make it: {sql}"));
+            }
         }
         Ok(lines)
     }

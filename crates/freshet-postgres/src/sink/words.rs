@@ -73,12 +73,15 @@ pub(crate) async fn add_defaults_and_comments(client: &Client, plan: &TablePlan)
     }
     let (target, name) = (table(&plan.target), plan.info.name());
     let mut lines = Vec::new();
-    for (i, (column, info)) in columns(plan).enumerate() {
-        if !info.comment.is_empty() {
-            let sql =
-                format!("comment on column {target}.{} is {}", ident(&column.name), literal(&info.comment));
-            one(client, plan, &sql).await?;
-        }
+    for (column, info) in columns(plan).filter(|(_, info)| !info.comment.is_empty()) {
+        let sql = comment(&target, &column.name, info);
+        one(client, plan, &sql).await?;
+    }
+    for column in ddl::generated(plan).iter().filter(|column| !column.info.comment.is_empty()) {
+        // The column may not be there, which was told.
+        let _ = objects::attempt(client, plan, &comment(&target, &column.name, &column.info)).await?;
+    }
+    for (i, (column, _)) in columns(plan).enumerate() {
         let Some(default) = ddl::carried_default(plan, i) else { continue };
         let sql =
             format!("alter table {target} alter column {} set default ({default})", ident(&column.name));
@@ -88,6 +91,10 @@ pub(crate) async fn add_defaults_and_comments(client: &Client, plan: &TablePlan)
         }
     }
     Ok(lines)
+}
+
+fn comment(target: &str, column: &str, info: &ColumnInfo) -> String {
+    format!("comment on column {target}.{} is {}", ident(column), literal(&info.comment))
 }
 
 /// One command: text with a second one is an error of the server.
