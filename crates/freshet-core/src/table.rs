@@ -170,6 +170,19 @@ pub struct GeneratedColumn {
     pub info: ColumnInfo,
 }
 
+/// A type that somebody made on the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TypeInfo {
+    /// Name, in the words of the dialect: as in [`ColumnInfo::native_type`].
+    pub name: String,
+    /// Schema.
+    pub schema: String,
+    /// The types that it is made of, in the same words.
+    pub parts: Vec<String>,
+    /// The statement that makes it, under the same name.
+    pub statement: String,
+}
+
 /// What only a sink of the table's own dialect can make. Another one lists it ([`TableInfo::native_lines`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Native {
@@ -179,6 +192,8 @@ pub struct Native {
     pub sequences: Vec<SequenceInfo>,
     /// Columns that the schema lacks, in order.
     pub generated: Vec<GeneratedColumn>,
+    /// Types of the columns, each after those that it is made of.
+    pub types: Vec<TypeInfo>,
 }
 
 /// A table as the source's catalogue describes it.
@@ -220,7 +235,12 @@ impl TableInfo {
             let expression = column.info.default.as_deref().unwrap_or_default();
             format!("Generated column {} of {}: {expression}", column.name, self.name())
         });
-        generated.chain(unknown.map(|object| object.line(self.name()))).chain(sequences).collect()
+        let types = self.native.types.iter().map(|made| format!("Type {}: {}", made.name, made.statement));
+        types
+            .chain(generated)
+            .chain(unknown.map(|object| object.line(self.name())))
+            .chain(sequences)
+            .collect()
     }
 }
 

@@ -14,6 +14,14 @@ use tokio_postgres::{Client, Row};
 const MUTABLE: &str =
     "it depends on more than the row, so that a row of the source may not satisfy it when it is applied";
 
+/// Whether the expression of constraint `k` depends on more than its columns: by what its functions are declared, and by
+/// the kinds of nodes that are no functions.
+pub(super) const IS_MUTABLE: &str = "(k.conbin::text ~ '[{](SQLVALUEFUNCTION|COERCEVIAIO|XMLEXPR|NEXTVALUEEXPR|JSON[A-Z]*EXPR) ' \
+     or exists (select from pg_catalog.regexp_matches(k.conbin::text, ':(funcid|opfuncid|opno) ([0-9]+)', 'g') m \
+       left join pg_catalog.pg_operator o on m[1] = 'opno' and o.oid = m[2]::pg_catalog.oid \
+       join pg_catalog.pg_proc p on p.oid = coalesce(o.oprcode::pg_catalog.oid, m[2]::pg_catalog.oid) \
+       where p.provolatile <> 'i' and (m[1] <> 'opno' or o.oid is not null)))";
+
 /// Objects by the table's number.
 type Objects = HashMap<u32, Vec<Object>>;
 
@@ -41,15 +49,11 @@ async fn comments(client: &Client, tables: &[u32], objects: &mut Objects) -> Res
 async fn checks(client: &Client, tables: &[u32], objects: &mut Objects) -> Result<()> {
     const SQL: &str = "select k.conrelid, n.nspname::text, c.relname::text, k.conname::text, \
            pg_catalog.pg_get_constraintdef(k.oid), \
-           tree.text ~ '[{](SQLVALUEFUNCTION|COERCEVIAIO|XMLEXPR|NEXTVALUEEXPR|JSON[A-Z]*EXPR) ' or exists ( \
-             select from pg_catalog.regexp_matches(tree.text, ':(funcid|opfuncid|opno) ([0-9]+)', 'g') m \
-             left join pg_catalog.pg_operator o on m[1] = 'opno' and o.oid = m[2]::pg_catalog.oid \
-             join pg_catalog.pg_proc p on p.oid = coalesce(o.oprcode::pg_catalog.oid, m[2]::pg_catalog.oid) \
-             where p.provolatile <> 'i' and (m[1] <> 'opno' or o.oid is not null)) \
-         from pg_catalog.pg_constraint k cross join lateral (select k.conbin::text) tree(text) \
+           is_mutable from pg_catalog.pg_constraint k \
          join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
          where k.contype = 'c' and k.conrelid = any($1) order by k.conrelid, k.conname collate \"C\"";
-    for row in query(client, SQL, &[&tables]).await? {
+    let sql = SQL.replace("is_mutable", IS_MUTABLE);
+    for row in query(client, &sql, &[&tables]).await? {
         let definition: String = row.get(4);
         let rest = words(format!(" {definition}"));
         let statement = vec![words("alter table "), own(&row), words(" add constraint "), Piece::Name, rest];

@@ -14,3 +14,4 @@ pub(crate) mod notes;
 pub(crate) mod sequences;
 pub(crate) mod tables;
 pub(crate) mod types;
+pub(crate) mod user_types;

@@ -38,8 +38,8 @@ pub(super) async fn of_tables(client: &Client, tables: &[u32]) -> Result<Notes> 
     Ok(notes)
 }
 
-/// Views, routines and types of these schemas.
-pub(super) async fn of_schemas(client: &Client, schemas: &[String]) -> Result<Vec<String>> {
+/// Views, routines and types of these schemas, but for the types of these numbers.
+pub(super) async fn of_schemas(client: &Client, schemas: &[String], types: &[u32]) -> Result<Vec<String>> {
     const SQL: &str = "with object(class, oid, schema, kind, name) as ( \
            select 'pg_class'::regclass::oid, c.oid, c.relnamespace, case c.relkind when 'v' then 'View' \
              when 'm' then 'Materialized view' when 'f' then 'Foreign table' end, c.relname::text \
@@ -49,7 +49,7 @@ pub(super) async fn of_schemas(client: &Client, schemas: &[String]) -> Result<Ve
            union all select 'pg_type'::regclass::oid, t.oid, t.typnamespace, case t.typtype when 'd' then 'Domain' \
              when 'e' then 'Enum' else 'Type' end, t.typname::text from pg_catalog.pg_type t \
            left join pg_catalog.pg_class tc on tc.oid = t.typrelid \
-           where t.typtype in ('c', 'd', 'e', 'r', 'b') and (tc.oid is null or tc.relkind = 'c') \
+           where t.typtype in ('c', 'd', 'e', 'r', 'b') and t.oid <> all($2) and (tc.oid is null or tc.relkind = 'c') \
              and not exists (select from pg_catalog.pg_type e where e.oid = t.typelem and e.typarray = t.oid)) \
          select o.kind || ' ' || n.nspname || '.' || o.name from object o \
          join pg_catalog.pg_namespace n on n.oid = o.schema where n.nspname = any($1) \
@@ -58,7 +58,7 @@ pub(super) async fn of_schemas(client: &Client, schemas: &[String]) -> Result<Ve
          union all select 'Extension ' || e.extname from pg_catalog.pg_extension e \
          join pg_catalog.pg_namespace n on n.oid = e.extnamespace where n.nspname = any($1) order by 1";
     let sql = SQL.replace("::regclass", "::pg_catalog.regclass");
-    let rows = query(client, &sql, &[&schemas]).await?;
+    let rows = query(client, &sql, &[&schemas, &types]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 

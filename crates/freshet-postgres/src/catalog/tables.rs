@@ -10,6 +10,7 @@ use super::keys::{TableKey, relation_keys};
 use super::notes::{self, Notes};
 use super::sequences::{SequenceRow, Sequences};
 use super::types::TypeCatalog;
+use super::user_types::UserTypes;
 use crate::error::{Scope, statement_error};
 use freshet_core::error::{Error, Result};
 use freshet_core::schema::{Column, TableName, TableSchema};
@@ -47,6 +48,7 @@ pub(crate) async fn read_catalogue(
         sequences: Sequences::read(client, &oids).await?,
         partitions: partitions(client, &oids).await?,
         notes: notes::of_tables(client, &oids).await?,
+        user_types: UserTypes::read(client, &oids).await?,
         types: TypeCatalog::default(),
     };
     let types: Vec<u32> = parts.columns.values().flatten().map(|column| column.type_oid).collect();
@@ -55,7 +57,7 @@ pub(crate) async fn read_catalogue(
     parts.sequences.add_rest(&mut tables);
     let mut schemas: Vec<String> = tables.iter().map(|table| table.name().schema.clone()).collect();
     schemas.dedup();
-    let mut not_carried = notes::of_schemas(client, &schemas).await?;
+    let mut not_carried = notes::of_schemas(client, &schemas, &parts.user_types.numbers()).await?;
     not_carried.extend(notes::partitions_without_root(client, &oids, selection).await?);
     Ok(Catalogue { tables, not_carried })
 }
@@ -234,6 +236,7 @@ struct Parts {
     sequences: Sequences,
     partitions: HashMap<u32, Vec<Partition>>,
     notes: Notes,
+    user_types: UserTypes,
     types: TypeCatalog,
 }
 
@@ -281,7 +284,7 @@ impl Parts {
             indexes,
             next_value,
             rows_estimate: rows as u64,
-            native: Native { objects, sequences, generated },
+            native: Native { objects, sequences, generated, types: self.user_types.of_table(oid) },
             not_carried,
         })
     }

@@ -33,6 +33,15 @@ pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Fin
         found.add(Severity::Info, "target.sequences", "sequences", sequences::NOT_FOLLOWED, "");
     }
     let names = Names::new(plans);
+    for line in words::other_types(&session.client, plans).await? {
+        found.add(
+            Severity::Warning,
+            "target.type",
+            "types",
+            line,
+            "See that it has every value of the source's",
+        );
+    }
     for plan in plans {
         for line in objects::not_carried(plan, &names, session.replica_role) {
             found.add(Severity::Info, "target.not-carried", plan.target.to_string(), line, "");

@@ -168,9 +168,13 @@ impl PostgresSink {
         if tables.iter().any(|plan| sequences::of(plan).next().is_some()) {
             lines.push(sequences::NOT_FOLLOWED.to_owned());
         }
+        let mut made = Vec::new();
         for plan in tables.iter().filter(|plan| !owned.targets.contains_key(plan.info.name())) {
-            owned.preparer(&control, &options).refuse_unknown_words(plan, mode).await?;
+            if owned.preparer(&control, &options).refuse_unknown_words(plan, mode).await? {
+                made.push(plan.clone());
+            }
         }
+        lines.extend(owned.preparer(&control, &options).types(tables, &made).await?);
         for plan in tables {
             lines.extend(ddl::not_carried(plan, &options.policies));
             lines.extend(objects::not_carried(plan, &names, owned.session.replica_role));

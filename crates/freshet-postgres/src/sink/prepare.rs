@@ -51,14 +51,34 @@ impl Preparer<'_> {
         target.ok_or_else(|| gone(plan.info.name(), &plan.target))
     }
 
-    /// Refuses a table that cannot be made, before anything is.
-    pub(crate) async fn refuse_unknown_words(&self, plan: &TablePlan, mode: PrepareMode) -> Result<()> {
+    /// Refuses a table that cannot be made, before anything is. Returns whether the table is to be made.
+    pub(crate) async fn refuse_unknown_words(&self, plan: &TablePlan, mode: PrepareMode) -> Result<bool> {
         let is_made = match mode {
             PrepareMode::DropAndCreate => true,
             PrepareMode::CreateIfAbsent | PrepareMode::Truncate => !self.is_there(&plan.target).await?,
             PrepareMode::Keep => false,
         };
-        if is_made { words::refuse_missing_types(&self.session.client, plan).await } else { Ok(()) }
+        if is_made {
+            words::refuse_missing_types(&self.session.client, plan).await?;
+        }
+        Ok(is_made)
+    }
+
+    /// Makes the types of the tables that are to be `made`. Returns a line for each that is there and is another one.
+    pub(crate) async fn types(&self, plans: &[TablePlan], made: &[TablePlan]) -> Result<Vec<String>> {
+        const DOING: &str = "Making the types of the tables";
+        let client = &self.session.client;
+        if plans.iter().all(|plan| words::types(plan).next().is_none()) {
+            return Ok(Vec::new());
+        }
+        control::run(client, "begin", DOING).await?;
+        for plan in made {
+            words::make_types(client, plan).await?;
+        }
+        let lines = words::other_types(client, plans).await?;
+        self.control.fence(client, self.owner).await?;
+        control::run(client, "commit", DOING).await?;
+        Ok(lines)
     }
 
     async fn is_there(&self, target: &TableName) -> Result<bool> {

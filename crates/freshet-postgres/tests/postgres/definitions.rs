@@ -2,8 +2,10 @@
 //! there, what is not is told in a line.
 
 use crate::common::copy::{copy_all, copy_as, copy_plans, plans, view};
+use crate::common::rows::begin;
 use crate::common::{Database, server};
-use freshet_core::sink::PrepareMode;
+use freshet_core::ErrorKind;
+use freshet_core::sink::{PrepareMode, Sink};
 use freshet_postgres::check;
 use freshet_testkit::servers::{Postgres, PostgresOptions};
 use std::sync::Arc;
@@ -411,4 +413,103 @@ async fn r13_virtual_columns_of_18() {
         (old.sql("select * from g"), to.sql("select * from g")),
         ("1\t1".to_owned(), "2\t1\t1".to_owned())
     );
+}
+
+const TYPES: &str = "create schema kinds; create extension hstore; create extension citext; \
+     create type kinds.\"Odd \"\"mood\" as enum ('it''s', 'b\\c', 'happy'); alter type kinds.\"Odd \"\"mood\" add value 'first' before 'it''s'; \
+     create type inner_pair as (n numeric(8,2), m kinds.\"Odd \"\"mood\"[], t text collate \"C\"); \
+     create type outer_pair as (\"A b\" inner_pair, d timestamptz(3)); \
+     create domain positive as integer default 3 not null constraint \"is >\" check (value > 0) check (value < 1000); \
+     create domain word as varchar(9) collate \"C\" check (value ~ '^[a-z]*$'); create domain words as word[]; \
+     create domain deep as outer_pair; create type lonely as enum ('x'); \
+     create table d (id int primary key, m kinds.\"Odd \"\"mood\", ms kinds.\"Odd \"\"mood\"[], p positive, w word, ws words, \
+       o outer_pair, os inner_pair[], dd deep, h hstore, c citext, unique (m, id)); \
+     insert into d values (1, 'first', '{happy,\"b\\\\c\"}', 7, 'abc', '{x,y}', row(row(1.5, '{first}', 't')::inner_pair, '2024-01-01')::outer_pair, '{\"(1,,)\"}', null, 'a=>1', 'Ab')";
+
+/// What types are: labels, attributes, conditions.
+const OF_TYPES: &[&str] = &[
+    "select enumtypid::regtype, enumlabel from pg_enum order by enumtypid::regtype::text, enumsortorder",
+    "select c.relname, attname, format_type(atttypid, atttypmod), attcollation::regcollation from pg_attribute \
+       join pg_class c on c.oid = attrelid where relkind = 'c' and relnamespace = 'public'::regnamespace order by 1, attnum",
+    "select typname, format_type(typbasetype, typtypmod), typnotnull, typdefault, typcollation::regcollation, conname, \
+       pg_get_constraintdef(k.oid) from pg_type t left join pg_constraint k on contypid = t.oid and k.contype = 'c' \
+       where typtype = 'd' and typnamespace = 'public'::regnamespace order by 1, conname",
+];
+
+/// G6, G13: enums, domains and composites are made with their tables, whatever they are made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn g6_g13_types_are_made_with_the_tables() {
+    let server = server();
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    from.sql(TYPES);
+    to.sql("create extension hstore; create extension citext; create type lonely as enum ('y')");
+    let before = check(&to.options(), &plans(&view(&from).await)).await.unwrap();
+    assert!(!before.iter().any(|finding| finding.code == "target.type"), "{before:#?}");
+    let lines = copy_all(&from, &to).await;
+    assert_eq!(lines, ["Enum public.lonely", "Extension citext", "Extension hstore"]);
+    to.sql("drop type lonely; create type lonely as enum ('x')");
+    for sql in OF_TYPES {
+        assert_eq!(to.lines(sql), from.lines(sql), "{sql}");
+    }
+    same(&from, &to, &[]);
+    assert_eq!(to.sql("select * from d"), from.sql("select * from d"));
+    // They are there now: used as they are, and another one is told.
+    freshet_postgres::reset(&to.options(), true).await.unwrap();
+    to.sql("alter type kinds.\"Odd \"\"mood\" add value 'more'");
+    let lines = copy_all(&from, &to).await;
+    let other = "Type kinds.\"Odd \"\"mood\": the target has another one of this name: create type";
+    told(&lines, &[other]);
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    let found = check(&to.options(), &plans(&view(&from).await)).await.unwrap();
+    assert!(found.iter().any(|finding| finding.message.starts_with(other)), "{found:#?}");
+    assert_eq!(to.sql("select * from d"), from.sql("select * from d"));
+}
+
+/// G13: what a type needs and the target lacks is refused before anything is made, and named by the check.
+#[tokio::test(flavor = "multi_thread")]
+async fn g13_a_type_that_cannot_be_made_is_refused_before_anything_is() {
+    let server = server();
+    for (types, column, expect) in [
+        (
+            "create extension hstore; create type p as (h hstore)",
+            "p",
+            "type public.p is made of public.hstore, which the target",
+        ),
+        (
+            "create extension citext; create domain c as citext",
+            "c[]",
+            "type public.c is made of public.citext, which the target",
+        ),
+        ("create type r as range (subtype = int)", "r", "column v is of type public.r, which the target"),
+        (
+            "create domain late as timestamptz check (value > now())",
+            "late",
+            "column v is of type public.late, which the target",
+        ),
+        (
+            "create function f(int) returns bool immutable language sql as 'select true'; create domain d as int check (f(value))",
+            "d",
+            "Type public.d of table public.t cannot be made on the target: function public.f(integer) does not exist",
+        ),
+    ] {
+        let (from, to) = (Database::new(&server), Database::new(&server));
+        from.sql(&format!(
+            "create type good as enum ('a'); {types}; create table a (id int primary key, g good); \
+            create table t (id int primary key, v {column})"
+        ));
+        let (view, mut sink) = (view(&from).await, to.postgres_sink());
+        begin(&mut sink).await;
+        let error = sink.prepare(&plans(&view), PrepareMode::CreateIfAbsent).await.unwrap_err();
+        assert!(error.message().contains(expect), "{error}");
+        assert!(*error.kind() == ErrorKind::Unsupported && error.hint().is_some(), "{error:?}");
+        let made = "select (select count(*) from pg_type where typname in ('a', 'good', 't', 'p')) + \
+             (select count(*) from pg_tables where schemaname = 'public')";
+        assert_eq!(to.sql(made), "0", "{types}");
+        let found = check(&to.options(), &plans(&view)).await.unwrap();
+        assert_eq!(
+            found.iter().any(|f| f.message.contains(expect)),
+            !expect.starts_with("Type"),
+            "{found:#?}"
+        );
+    }
 }
