@@ -329,7 +329,7 @@ fn d12_a_missing_or_narrow_column_is_refused() {
 fn what_is_carried_over_and_what_is_listed() {
     let scenario = Scenario::new(Flavor::MariaDb, "carried");
     scenario.my(
-        "create table t (id int primary key auto_increment, a varchar(10) not null, b int default 7, c text, \
+        "create table t (id int primary key auto_increment, a varchar(10) not null comment 'it''s <a>', b int default 7, c text, \
          unique key ua (a), key kb (b desc), key kc (c(10)), fulltext key ft (c)); \
          create table parent (id int primary key); \
          create table child (id int primary key, p int, foreign key fk_p (p) references parent (id)); \
@@ -344,6 +344,8 @@ fn what_is_carried_over_and_what_is_listed() {
     assert_eq!(indexes, "2\t3");
     let not_null = scenario.pg("select string_agg(attname, ',' order by attnum) from pg_attribute where attrelid='t'::regclass and attnum>0 and attnotnull");
     assert_eq!(not_null, "id,a");
+    let comment = scenario.pg("select col_description('t'::regclass, 2)");
+    assert_eq!(comment, "it's <a>");
     let status = scenario.freshet(&["status", "--json"]);
     let said = format!("{}{}", exit.stderr, status.stdout);
     for what in ["kc", "ft", "fk_p", "Default", "View"] {

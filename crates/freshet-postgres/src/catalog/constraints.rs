@@ -46,12 +46,13 @@ async fn comments(client: &Client, tables: &[u32], objects: &mut Objects) -> Res
     Ok(())
 }
 
+/// Checks, and NOT NULL that not all of the rows satisfy.
 async fn checks(client: &Client, tables: &[u32], objects: &mut Objects) -> Result<()> {
     const SQL: &str = "select k.conrelid, n.nspname::text, c.relname::text, k.conname::text, \
            pg_catalog.pg_get_constraintdef(k.oid), \
-           is_mutable from pg_catalog.pg_constraint k \
+           k.contype = 'c' and is_mutable from pg_catalog.pg_constraint k \
          join pg_catalog.pg_class c on c.oid = k.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-         where k.contype = 'c' and k.conrelid = any($1) order by k.conrelid, k.conname collate \"C\"";
+         where (k.contype = 'c' or k.contype = 'n' and not k.convalidated) and k.conrelid = any($1) order by k.conrelid, k.conname collate \"C\"";
     let sql = SQL.replace("is_mutable", IS_MUTABLE);
     for row in query(client, &sql, &[&tables]).await? {
         let definition: String = row.get(4);

@@ -20,13 +20,19 @@ impl Notes {
     }
 }
 
-/// Triggers, rules and policies of these tables.
+/// Triggers, rules, policies and comments on what belongs to these tables.
 pub(super) async fn of_tables(client: &Client, tables: &[u32]) -> Result<Notes> {
     const SQL: &str = "select tgrelid, 'Trigger ' || tgname as line from pg_catalog.pg_trigger \
            where tgrelid = any($1) and not tgisinternal \
          union all select ev_class, 'Rule ' || rulename from pg_catalog.pg_rewrite where ev_class = any($1) \
          union all select polrelid, 'Row security policy ' || polname from pg_catalog.pg_policy \
            where polrelid = any($1) \
+         union all select k.conrelid, 'Comment on constraint ' || k.conname from pg_catalog.pg_description d \
+           join pg_catalog.pg_constraint k on k.oid = d.objoid \
+           where d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass and k.conrelid = any($1) \
+         union all select i.indrelid, 'Comment on index ' || x.relname from pg_catalog.pg_description d \
+           join pg_catalog.pg_index i on i.indexrelid = d.objoid join pg_catalog.pg_class x on x.oid = i.indexrelid \
+           where d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass and i.indrelid = any($1) \
          union all select i.inhrelid, 'Inheritance from ' || n.nspname || '.' || p.relname \
            from pg_catalog.pg_inherits i join pg_catalog.pg_class p on p.oid = i.inhparent \
            join pg_catalog.pg_namespace n on n.oid = p.relnamespace where i.inhrelid = any($1) \

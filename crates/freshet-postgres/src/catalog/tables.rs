@@ -156,7 +156,9 @@ impl ColumnRow {
 }
 
 async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<ColumnRow>>> {
-    const SQL: &str = "select a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, a.attnotnull, \
+    const SQL: &str = "select a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, \
+           a.attnotnull and not exists (select from pg_catalog.pg_constraint nn where nn.conrelid = a.attrelid \
+             and nn.contype = 'n' and not nn.convalidated and nn.conkey = array[a.attnum]), \
            a.attgenerated <> '', a.attidentity <> '', pg_catalog.format_type(a.atttypid, a.atttypmod), \
            pg_catalog.pg_get_expr(d.adbin, d.adrelid), \
            case when a.attcollation <> t.typcollation then \

@@ -183,7 +183,8 @@ async fn one_table(
         found.add_error("target.table", &subject, &error);
         return Ok(());
     }
-    for line in ddl::not_carried(plan, &options.policies) {
+    let lines = ddl::not_carried(plan, &options.policies).into_iter();
+    for line in lines.chain(plan.info.not_carried.iter().cloned()) {
         found.add(Severity::Info, "target.not-carried", &subject, line, "");
     }
     if plan.info.schema.key().is_empty() {

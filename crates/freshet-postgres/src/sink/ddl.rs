@@ -245,6 +245,11 @@ pub(crate) fn index_name(table: &str, index: &str) -> String {
     format!("{}_{hash:016x}", &name[..cut])
 }
 
+/// Whether a column has a comment that PostgreSQL can hold.
+pub(crate) fn has_comment(info: &ColumnInfo) -> bool {
+    !info.comment.is_empty() && !info.comment.contains('\0')
+}
+
 /// What of the table's definition is not carried over, one line each.
 pub(crate) fn not_carried(plan: &TablePlan, policies: &Policies) -> Vec<String> {
     let name = plan.info.name();
@@ -256,6 +261,9 @@ pub(crate) fn not_carried(plan: &TablePlan, policies: &Policies) -> Vec<String> 
         let is_kept = plan.info.dialect == Dialect::Postgres && is_numbered(plan, i);
         if has_default && !info.generated && !is_kept && carried_default(plan, i).is_none() {
             lines.push(format!("Default of {what}"));
+        }
+        if info.comment.contains('\0') {
+            lines.push(format!("Comment of {what}: it holds the character U+0000"));
         }
         if info.generated {
             lines.push(format!("Expression of generated {what}: its values are carried over"));

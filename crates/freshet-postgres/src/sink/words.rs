@@ -2,7 +2,7 @@
 //!
 //! They come from the source's catalogue functions, names qualified, and are never made of rows. A type that the target
 //! lacks is made, or refused by name before anything is made; a collation or default that it does not take is left out and
-//! listed. Nothing here is about a source of MySQL or MariaDB.
+//! listed. Of a source of MySQL or MariaDB comments are all that is taken here.
 
 use crate::catalog::user_types::definitions;
 use crate::error::{Scope, refusal, statement_error};
@@ -132,12 +132,9 @@ async fn missing<'a>(
 /// Gives the new table of a plan its defaults and comments, inside a transaction. Returns a line for each default that
 /// the target does not take.
 pub(crate) async fn add_defaults_and_comments(client: &Client, plan: &TablePlan) -> Result<Vec<String>> {
-    if plan.info.dialect != Dialect::Postgres {
-        return Ok(Vec::new());
-    }
     let (target, name) = (table(&plan.target), plan.info.name());
     let mut lines = Vec::new();
-    for (column, info) in columns(plan).filter(|(_, info)| !info.comment.is_empty()) {
+    for (column, info) in columns(plan).filter(|(_, info)| ddl::has_comment(info)) {
         let sql = comment(&target, &column.name, info);
         one(client, plan, &sql).await?;
     }

@@ -175,6 +175,7 @@ async fn r23_what_the_wal_does_not_have_is_refused_or_listed() {
          create table owned (id serial primary key); create type mood as enum ('a'); create domain d as int; \
          create function f() returns int language sql return 1; create procedure p() language sql as ''; \
          create table child (b int check (b > 0)) inherits (t); alter table child add foreign key (a) references t; \
+         comment on constraint child_b_check on child is 'c'; \
          create temporary table passing (a int)",
     );
     let mut reader = database.reader();
@@ -193,7 +194,12 @@ async fn r23_what_the_wal_does_not_have_is_refused_or_listed() {
     ];
     assert_eq!(view.not_carried, expect);
     let child = find(&view.tables, "child");
-    assert_eq!(child.not_carried[1..], ["Inheritance from public.t"], "{:?}", child.not_carried);
+    assert_eq!(
+        child.not_carried[1..],
+        ["Comment on constraint child_b_check", "Inheritance from public.t"],
+        "{:?}",
+        child.not_carried
+    );
     let expect = [
         "Check constraint child_b_check of public.child: CHECK ((b > 0))",
         "Foreign key child_a_fkey of public.child: FOREIGN KEY (a) REFERENCES public.t(a)",
