@@ -51,8 +51,8 @@ fn rows_arrive_by_load_and_by_stream() {
 fn r15_cascades_of_the_source_are_applied_once() {
     let target = own_target(PostgresOptions::default());
     target.sql("grant set on parameter session_replication_role to freshet");
-    let pipeline = Pipeline::between(shared_source(), target, "cascades");
-    pipeline.at_source(
+    let pipeline = Pipeline::between(Kind::Postgres.source(), Server::Postgres(target), "cascades");
+    pipeline.source.sql(
         "create table p (id int primary key, up int references p on delete cascade deferrable initially deferred); \
          create table c (id serial primary key, p int default -1 references p on delete cascade on update cascade); \
          create table n (id serial primary key, p int references p on delete set null on update cascade); \
@@ -61,8 +61,8 @@ fn r15_cascades_of_the_source_are_applied_once() {
          insert into c (p) select id from p, generate_series(1, 3); insert into n (p) select p from c; insert into d (p) select p from c",
     );
     let run = pipeline.spawn();
-    pipeline.wait_for(&run, "select count(consistent_since) from freshet.checkpoint", "1");
-    assert_eq!(pipeline.at_target("select count(*) from pg_constraint where contype = 'f'"), "4");
+    pipeline.wait_consistent(&run);
+    assert_eq!(pipeline.target.sql("select count(*) from pg_constraint where contype = 'f'"), "4");
     let step = |n: i32| {
         format!(
             "begin; insert into c (p) values ({0}), ({1}); update p set id = 1000 + {0} where id = {0}; delete from p where id = {1}; \
@@ -72,14 +72,39 @@ fn r15_cascades_of_the_source_are_applied_once() {
             100 + n
         )
     };
-    pipeline.at_source(&(0..40).map(step).collect::<String>());
-    pipeline.at_source("insert into n values (-7, null)");
+    pipeline.source.sql(&(0..40).map(step).collect::<String>());
+    pipeline.source.sql("insert into n values (-7, null)");
     pipeline.wait_for(&run, "select count(*) from n where id = -7", "1");
-    run.terminate();
-    assert_eq!(run.wait(DEADLINE).code, Some(0));
-    pipeline.compare(&["p", "c", "n", "d"]);
-    let rows = pipeline.at_target("select count(*) from n where p is null");
+    pipeline.stop(&run);
+    compare(&pipeline, &["p", "c", "n", "d"]);
+    let rows = pipeline.target.sql("select count(*) from n where p is null");
     assert_ne!(rows, "1", "something was set to null");
+}
+
+/// D14: what only PostgreSQL can make is told by a target of another kind.
+#[test]
+fn d14_g13_what_another_target_cannot_make_is_told() {
+    let pipeline = Pipeline::between(Kind::Postgres.source(), Kind::MariaDb.target(), "told");
+    pipeline.source.sql(
+        "create type mood as enum ('sad'); create sequence loose; create table p (id serial primary key, m mood, \
+           n int default nextval('loose') check (n > 0), g int generated always as (n + 1) stored); \
+         create table c (id int primary key references p); create index part on p (n) where n > 3; comment on table p is 'x'; \
+         insert into p values (1, 'sad', 7)",
+    );
+    let exit = pipeline.succeeds(&["run", "--until", "caught-up"]);
+    for what in [
+        "Check constraint p_n_check of public.p: CHECK ((n > 0))",
+        "Comment of public.p: 'x'",
+        "Foreign key c_id_fkey of public.c: FOREIGN KEY (id) REFERENCES public.p(id)",
+        "Generated column g of public.p: (n + 1)",
+        "Index part of public.p: CREATE INDEX part",
+        "Sequence public.loose: start with 1",
+        "Type public.mood: create type public.mood as enum ('sad')",
+    ] {
+        assert_eq!(exit.stderr.matches(what).count(), 1, "{what}: {}", exit.stderr);
+    }
+    assert!(!exit.stderr.contains("p_pkey"), "{}", exit.stderr);
+    assert_eq!(pipeline.target.sql("select * from p").trim(), "1\tsad\t7");
 }
 
 /// Random transactions of one to five operations over keys of a small range: key moves, large values that stay as they
