@@ -22,6 +22,8 @@ pub(crate) struct BoundColumn {
     target: DataType,
     /// An update of the row would change it unless it is set (R18).
     pub updates_itself: bool,
+    /// NULL would be stored as a value of the server's own: the next number, or the time of now.
+    fills_null: bool,
 }
 
 /// A schema on its target table.
@@ -123,13 +125,30 @@ impl Bound {
         out: &mut Vec<u8>,
     ) -> Written {
         let cell = cell.map_err(|e| self.refuse(column, Fault::Image(e.message().to_owned())))?;
+        let start = out.len();
         let written = self.columns[column].encoder.literal(cell, policies, leniency, out);
-        written.map_err(|fault| self.refuse(column, fault))
+        written.map_err(|fault| self.refuse(column, fault))?;
+        match self.columns[column].fills_null && out[start..] == *b"NULL" {
+            true => Err(self.refuse(column, Fault::Null)),
+            false => Ok(()),
+        }
     }
 
     /// Appends the value of a key of one column.
     pub(crate) fn key_value(&self, row: RowRef<'_>, policies: &Policies, out: &mut Vec<u8>) -> Written {
-        self.literal(self.key[0], row.get(self.key[0]), policies, &mut Leniency::default(), out)
+        self.key_literal(self.key[0], row, policies, out)
+    }
+
+    fn key_literal(&self, at: usize, row: RowRef<'_>, policies: &Policies, out: &mut Vec<u8>) -> Written {
+        let (cell, leniency) = (row.get(at), &mut Leniency::default());
+        let DataType::Set { labels } = &self.columns[at].target else {
+            return self.literal(at, cell, policies, leniency, out);
+        };
+        // As a number the 64th member is a sign.
+        let mut number = Vec::new();
+        self.literal(at, cell, policies, leniency, &mut number)?;
+        out.extend_from_slice(&members(labels, &number));
+        Ok(())
     }
 
     /// Appends ``` `a` = 1 and `b` = 2 ```.
@@ -140,7 +159,7 @@ impl Bound {
             }
             out.extend_from_slice(self.columns[*column].name.as_bytes());
             out.extend_from_slice(b" = ");
-            self.literal(*column, row.get(*column), policies, &mut Leniency::default(), out)?;
+            self.key_literal(*column, row, policies, out)?;
         }
         Ok(())
     }
@@ -239,5 +258,7 @@ fn bind(source: &TableName, target: &TargetTable, column: &freshet_core::Column)
         encoder,
         target: own.data_type.clone(),
         updates_itself: target.self_updated.contains(&column.name),
+        fills_null: info.auto_increment
+            || (info.not_null && matches!(own.data_type, DataType::Timestamp { .. })),
     })
 }

@@ -133,6 +133,8 @@ impl TargetTable {
         let mut out = Vec::new();
         let refused = types::bind(&column.data_type, &target.data_type).err();
         let misfit = types::misfit(info.dialect, &column.data_type, &target.data_type).map(str::to_owned);
+        let rounds = types::rounds(info.dialect, &source.native_type, &own.native_type);
+        let misfit = misfit.or_else(|| rounds.then(|| "rounds the source's values".to_owned()));
         if let Some(why) = refused.or(misfit) {
             out.push(format!("column {} is declared {}, which {why}", column.name, own.native_type));
         }
@@ -143,7 +145,7 @@ impl TargetTable {
             info.schema.key().iter().any(|k| info.schema.columns()[usize::from(*k)].name == column.name);
         if let Some(ours) = own.collation.as_deref().filter(|_| is_key && is_text(&target.data_type)) {
             let theirs = source.collation.as_deref().filter(|_| info.dialect == Dialect::Mysql);
-            if theirs != Some(ours) && !compares_bytes(ours) {
+            if theirs != Some(ours) && !compares_bytes(ours) && !has_one_spelling(&column.data_type) {
                 out.push(format!(
                     "column {} of the key is compared by {ours}, by which keys of the source may be equal",
                     column.name
@@ -217,9 +219,14 @@ fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Text { .. })
 }
 
-/// Whether a collation tells every two texts apart, trailing blanks included.
+/// Whether a collation tells every two texts apart, trailing blanks included. The other `_bin` do not tell blanks.
 fn compares_bytes(collation: &str) -> bool {
-    collation.ends_with("0900_bin") || collation.ends_with("nopad_bin") || collation.starts_with("ascii_bin")
+    collation.ends_with("0900_bin") || collation.ends_with("nopad_bin")
+}
+
+/// Types whose text every collation tells apart: written by us, in lower case and without blanks.
+fn has_one_spelling(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Uuid | DataType::Inet4 | DataType::Inet6)
 }
 
 /// Names of the key's columns.

@@ -4,6 +4,7 @@
 //! keeps its sign), bytes and text quoted with the connection's backslash escapes, enums and sets by number, so that no
 //! label is looked up. What has no place on the target is a [`Fault`]; no message holds a value.
 
+use crate::sink::json;
 use crate::sink::options::{DatePolicy, Policies, UndecodablePolicy};
 use freshet_core::temporal::{Date, DateTime, Interval, Time, Timestamp};
 use freshet_core::{ValueRef, undecodable};
@@ -34,6 +35,8 @@ pub(crate) enum Encoder {
     Interval,
     TimeTz,
     Text,
+    /// JSON into a type of its own, whose numbers are doubles.
+    Json,
     Bytes,
     /// As `x'..'`: types that are no strings take their bytes like this.
     Hex,
@@ -58,8 +61,12 @@ pub(crate) enum Fault {
     NotANumber,
     /// Text that is none in its character set.
     Undecodable,
+    /// NULL, where the target would store a value of its own instead.
+    Null,
     /// A value that the image lacks where one is needed.
     Absent,
+    /// A number in JSON that the target's numbers do not stand for.
+    JsonNumber,
     /// A cell that is no value of its column's type.
     Kind,
     /// A row that the server does not take in one request; of no column.
@@ -74,7 +81,9 @@ impl Fault {
             Fault::Date => "a date or time that the target's type has no place for".to_owned(),
             Fault::NotANumber => "NaN or an infinity, which the target has no place for".to_owned(),
             Fault::Undecodable => "text that is not valid in its own character set".to_owned(),
+            Fault::Null => "NULL, for which the target column would take a value of its own".to_owned(),
             Fault::Absent => "no value, where one is needed".to_owned(),
+            Fault::JsonNumber => "JSON with a number of more digits than the target keeps".to_owned(),
             Fault::Kind => "a value of another type than its column".to_owned(),
             Fault::TooLong => "more than max_allowed_packet of the target".to_owned(),
             Fault::Image(why) => why.clone(),
@@ -86,7 +95,9 @@ impl Fault {
         match self {
             Fault::Date => Some("Set policies.invalid_dates: null, or mend the value on the source"),
             Fault::NotANumber => Some("Mend the value on the source, or exclude the column"),
+            Fault::JsonNumber => Some("Make the target column longtext, or exclude the column"),
             Fault::Undecodable => Some("Set policies.undecodable: replace, or mend the value on the source"),
+            Fault::Null => Some("Let the target column be NULL, and not AUTO_INCREMENT"),
             Fault::Absent | Fault::Kind | Fault::TooLong | Fault::Image(_) => None,
         }
     }
@@ -97,6 +108,12 @@ impl Fault {
 pub(crate) struct Leniency {
     /// Enums' error value (index 0, `''`), which strict mode refuses and each of which makes one warning.
     pub zero_enums: u32,
+}
+
+impl Leniency {
+    pub(crate) fn is_lenient(self) -> bool {
+        self != Self::default()
+    }
 }
 
 impl Encoder {
@@ -145,6 +162,7 @@ impl Encoder {
             (E::Decimal, V::Decimal(text)) if is_number(text) => out.extend_from_slice(text.as_bytes()),
             (E::Decimal, V::Decimal(_)) => return Err(Fault::NotANumber),
             (E::DecimalText, V::Decimal(text)) | (E::Text, V::Text(text)) => quote(text.as_bytes(), out),
+            (E::Json, V::Text(text)) => return json::literal(text, out),
             (E::Date, V::Date(date)) => return day(date, out),
             (E::Time, V::Time(time)) => return span(time, out),
             (E::DateTime, V::DateTime(moment)) => return self::moment(moment, out),

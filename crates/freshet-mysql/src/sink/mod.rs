@@ -20,6 +20,7 @@ mod control;
 mod ddl;
 mod encode;
 mod error;
+mod json;
 mod load;
 mod options;
 mod plan;
@@ -287,7 +288,7 @@ impl Owned {
         outcome
     }
 
-    /// Between windows, outside a transaction.
+    /// Between windows, outside a transaction, which whatever begins one or is DDL would commit.
     async fn idle(&mut self) -> Result<()> {
         self.settle().await?;
         if self.in_transaction {
@@ -419,7 +420,10 @@ impl Sink for MySqlSink {
         let control = self.control.clone();
         let owned = self.owned()?;
         let owner = owned.owner;
-        let begun = control.begin(owned.session()?, owner, log_id, mark, config_digest).await;
+        let begun = match owned.idle().await {
+            Ok(()) => control.begin(owned.session()?, owner, log_id, mark, config_digest).await,
+            Err(error) => Err(error),
+        };
         if begun.is_ok() {
             owned.next = Some(mark.next);
         }
@@ -448,7 +452,7 @@ impl Sink for MySqlSink {
     async fn plan_chunks(&mut self, table: &TableName, chunks: &[Chunk]) -> Result<()> {
         let control = self.control.clone();
         let owned = self.owned()?;
-        let stored = match owned.target_name(table).map(drop) {
+        let stored = match owned.idle().await.and_then(|()| owned.target_name(table).map(drop)) {
             Ok(()) => owned.preparer(&control)?.plan_chunks(table, chunks).await,
             Err(error) => Err(error),
         };
@@ -458,7 +462,7 @@ impl Sink for MySqlSink {
     async fn restart_table(&mut self, table: &TableName) -> Result<()> {
         let control = self.control.clone();
         let owned = self.owned()?;
-        let restarted = match owned.target_name(table).cloned() {
+        let restarted = match owned.idle().await.and_then(|()| owned.target_name(table).cloned()) {
             Ok(target) => {
                 let done = owned.preparer(&control)?.restart(table, &target).await;
                 owned.targets.insert(table.clone(), (target, TablePhase::Loading));

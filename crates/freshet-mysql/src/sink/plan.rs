@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Statements of one request at most: their answers come back in one piece.
 const REQUEST_STATEMENTS_MAX: usize = 4_000;
+/// Error values of enums in one statement after which no more rows are added: the server counts warnings in 16 bits.
+const ZERO_ENUMS_MAX: u32 = 1_000;
 /// Before a row whose enum holds the error value, which strict mode refuses, and after it.
 const LENIENT: &[u8] =
     b"set session sql_mode = 'ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_ENGINE_SUBSTITUTION'";
@@ -121,7 +123,7 @@ impl Requests {
 
     /// Adds a statement that writes values, in lenient mode if it must be.
     pub(crate) fn leniently(&mut self, sql: &[u8], leniency: Leniency, check: Check) {
-        let is_lenient = leniency != Leniency::default();
+        let is_lenient = leniency.is_lenient();
         if is_lenient {
             self.session(LENIENT);
         }
@@ -444,7 +446,9 @@ impl Values {
             return Err(Refused { fault: Fault::TooLong, column: String::new() });
         }
         let has_room = self.sql.len() + self.row.len() < self.facts.request_bytes_max;
-        let full = if has_room && leniency == self.leniency { None } else { self.take() };
+        let is_alike =
+            leniency.is_lenient() == self.leniency.is_lenient() && self.leniency.zero_enums < ZERO_ENUMS_MAX;
+        let full = if has_room && is_alike { None } else { self.take() };
         if self.sql.is_empty() {
             self.sql.extend_from_slice(self.bound.insert.as_bytes());
         } else {
@@ -452,7 +456,7 @@ impl Values {
         }
         self.sql.extend_from_slice(&self.row);
         self.rows += 1;
-        self.leniency = leniency;
+        self.leniency.zero_enums += leniency.zero_enums;
         Ok(full)
     }
 

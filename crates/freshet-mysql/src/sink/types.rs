@@ -1,7 +1,8 @@
 //! Which type a source's column becomes, and whether a target's column takes it.
 //!
 //! Of MySQL and MariaDB the declaration is kept. What only one of the two has becomes text on the other: `uuid` and
-//! `inet4`/`inet6` on MySQL; `json` of MySQL is `json` on MariaDB, which is a checked `longtext`.
+//! `inet4`/`inet6` on MySQL; `json` of MySQL is `json` on MariaDB, which is a checked `longtext`. Decimals in documents of
+//! MySQL stay decimals (`json.rs`).
 //!
 //! Of PostgreSQL, each type becomes what holds every value, or its text:
 //!
@@ -165,14 +166,15 @@ pub(crate) fn bind(source: &DataType, target: &DataType) -> Result<Encoder, Stri
             (fsp <= kept).then_some(Encoder::Timestamp)
         }
         (source, T::Text { fixed, .. }) => text(source, *fixed),
-        (T::Bytes { length, .. }, T::Bytes { length: room, fixed: true }) => {
-            (length == room).then_some(Encoder::Bytes)
+        // A `binary` fills what is shorter with noughts.
+        (T::Bytes { length, fixed }, T::Bytes { length: room, fixed: true }) => {
+            (*fixed && length == room).then_some(Encoder::Bytes)
         }
         (T::Bytes { .. }, T::Bytes { .. }) => Some(Encoder::Bytes),
         (T::Bit { length, .. }, T::Bit { length: room, .. }) => (length <= room).then_some(Encoder::Bit),
         (T::Enum { labels }, T::Enum { labels: more }) => more.starts_with(labels).then_some(Encoder::Enum),
         (T::Set { labels }, T::Set { labels: more }) => more.starts_with(labels).then_some(Encoder::Set),
-        (T::Json { .. }, T::Json { .. }) => Some(Encoder::Text),
+        (T::Json { .. }, T::Json { .. }) => Some(Encoder::Json),
         (T::Uuid, T::Uuid) => Some(Encoder::Uuid),
         (T::Inet4, T::Inet4) | (T::Inet6, T::Inet6) => Some(Encoder::Inet),
         (T::Geometry { kind }, T::Geometry { kind: any }) => {
@@ -228,6 +230,20 @@ pub(crate) fn misfit(dialect: Dialect, source: &DataType, target: &DataType) -> 
         {
             Some("is shorter than the source's")
         }
+        (Dialect::Postgres, DataType::Json { binary: false }, DataType::Json { .. }) => {
+            Some("keeps neither the order nor the spelling of the source's")
+        }
         _ => None,
     }
+}
+
+/// Whether a column like `float(7,2)` would round what it is given, of which the servers say nothing: it takes the
+/// values of one declared alike, and no others.
+pub(crate) fn rounds(dialect: Dialect, source: &str, target: &str) -> bool {
+    let digits = |declared: &str| -> Option<String> {
+        let is_float = ["float", "double", "real"].iter().any(|word| declared.starts_with(word));
+        let inside = declared.split_once('(').filter(|_| is_float)?.1.split_once(')')?.0;
+        inside.contains(',').then(|| inside.to_owned())
+    };
+    digits(target).is_some_and(|own| dialect != Dialect::Mysql || digits(source) != Some(own))
 }

@@ -105,7 +105,12 @@ pub const MARIADB: &[Case] = &[
 pub const MYSQL: &[Case] = &[
     (
         "json",
-        &["'{\"b\": 1, \"a\": [1.5, null, 18446744073709551615]}'", "json_array(date'2020-01-01', b'101')"],
+        &[
+            "'{\"b\": 1, \"a\": [1.5, null, 18446744073709551615]}'",
+            "json_array(date'2020-01-01', b'101')",
+            "json_object('a\"b', json_array(1.50, -0.00, cast('1.234567890123456789012345' as decimal(40,30)), 1e300), '', 1e0)",
+            "json_object('ä', cast(18446744073709551616 as decimal(30,0)))",
+        ],
     ),
     ("vector(3)", &["STRING_TO_VECTOR('[1,-2.5,3e10]')"]),
     ("vector", &["STRING_TO_VECTOR('[1]')"]),

@@ -9,6 +9,7 @@ mod conformance;
 mod cutter;
 mod exactly_once;
 mod faults;
+mod fidelity;
 mod postgres_types;
 mod rows;
 mod types;
