@@ -8,6 +8,7 @@ use crate::sink::catalog::TargetTable;
 use crate::sink::control::Control;
 use crate::sink::ddl;
 use crate::sink::options::SinkOptions;
+use crate::sink::privileges::{HIDDEN_TRIGGERS, sees_triggers};
 use crate::sink::session::{self, Session};
 use freshet_core::check::{Finding, Findings, Severity};
 use freshet_core::sink::TablePlan;
@@ -122,6 +123,10 @@ async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings
         }
         Err(error) => return Err(error),
     };
+    if !sees_triggers(session, &plan.target).await? {
+        let message = "It may have triggers that this account is not shown";
+        found.add(Severity::Error, "target.triggers", &subject, message, HIDDEN_TRIGGERS);
+    }
     for misfit in target.misfits(&plan.info, false) {
         let remedy = "Change it, or let freshet make it (prepare: drop-and-create)";
         found.add(Severity::Error, "target.misfit", &subject, format!("It does not fit: {misfit}"), remedy);

@@ -25,6 +25,7 @@ mod load;
 mod options;
 mod plan;
 mod prepare;
+mod privileges;
 mod run;
 mod session;
 mod transaction;

@@ -13,6 +13,7 @@ use crate::sink::control::{Control, Intent, Owner};
 use crate::sink::ddl::{self, IndexPlan, charset_of};
 use crate::sink::error::{Scope, statement_error};
 use crate::sink::load::gone;
+use crate::sink::privileges::{HIDDEN_TRIGGERS, sees_triggers};
 use crate::sink::session::Session;
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
 use freshet_core::table::Chunk;
@@ -81,6 +82,9 @@ impl Preparer<'_> {
     /// Looks at what is there, and records what is to be done, or that nothing is.
     async fn decide(&mut self, plan: &TablePlan, mode: PrepareMode) -> Result<(Option<Intent>, Vec<String>)> {
         let is_there = TargetTable::is_there(self.session, &plan.target).await?;
+        if is_there && mode != PrepareMode::DropAndCreate {
+            self.refuse_hidden_triggers(plan).await?;
+        }
         let (phase, intent, lines) = match (is_there, mode) {
             (false, PrepareMode::Keep) => {
                 let text = format!("Target table {} is not there, and the mode keeps what is", plan.target);
@@ -135,7 +139,9 @@ impl Preparer<'_> {
     /// Makes the table, unless an earlier attempt got that far, and looks whether it is what it should be.
     async fn create(&mut self, plan: &TablePlan) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        if !TargetTable::is_there(self.session, &plan.target).await? {
+        if TargetTable::is_there(self.session, &plan.target).await? {
+            self.refuse_hidden_triggers(plan).await?;
+        } else {
             self.create_database(plan).await?;
             lines = self.create_table(plan).await?;
         }
@@ -203,6 +209,15 @@ impl Preparer<'_> {
         let text =
             format!("Target table {} does not fit {}: {}", plan.target, plan.info.name(), misfits.join("; "));
         Err(Error::invalid(text).with_hint("Change it, or let freshet make it (prepare: drop-and-create)"))
+    }
+
+    /// A table that may be somebody else's has triggers that we are shown, or none (R16).
+    async fn refuse_hidden_triggers(&mut self, plan: &TablePlan) -> Result<()> {
+        if sees_triggers(self.session, &plan.target).await? {
+            return Ok(());
+        }
+        let text = format!("Target table {} may have triggers that this account is not shown", plan.target);
+        Err(Error::invalid(text).with_hint(HIDDEN_TRIGGERS))
     }
 
     async fn refuse_rows(&mut self, plan: &TablePlan) -> Result<()> {

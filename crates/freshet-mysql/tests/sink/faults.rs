@@ -161,6 +161,43 @@ async fn r16_r17_r18_tables_that_do_not_fit_are_refused_by_name() {
     }
 }
 
+/// R16: a trigger that the account is not shown would fire unseen, so a table that is there is refused until it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_hidden_triggers_are_refused() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        place.server.sql(
+            "create database target; create table target.keyed (id bigint primary key, name varchar(64)); \
+             create trigger target.t before insert on target.keyed for each row set new.name = 'changed'; \
+             drop user if exists blind; create user blind identified by 'sink'; \
+             grant select, insert, update, delete, create, drop, alter, index, references on *.* to blind",
+        );
+        let (mut options, table) = (place.options(), keyed());
+        options.connect.user = "blind".into();
+        let mut sink = MySqlSink::new(options.clone());
+        begin(&mut sink).await;
+        for (grant, words) in [
+            ("select 1", "triggers that this account is not shown"),
+            ("grant trigger on `tar%`.* to blind", "trigger t would fire"),
+        ] {
+            place.server.sql(grant);
+            for mode in [PrepareMode::CreateIfAbsent, PrepareMode::Keep, PrepareMode::Truncate] {
+                sink.take_over().await.unwrap();
+                let error = sink.prepare(std::slice::from_ref(&table.plan), mode).await.unwrap_err();
+                assert!(error.message().contains(words), "{words}: {error}");
+            }
+            let found = check(&options, std::slice::from_ref(&table.plan)).await.unwrap();
+            let words = words.trim_start_matches("trigger");
+            assert!(found.iter().any(|f| f.message.contains(words)), "{words}: {found:?}");
+        }
+        place
+            .server
+            .sql("drop trigger target.t; revoke trigger on `tar%`.* from blind; drop table target.keyed");
+        sink.take_over().await.unwrap();
+        load(&mut sink, std::slice::from_ref(&table.plan), table.batch(&[(1, "a")])).await.unwrap();
+    }
+}
+
 /// R18, R19: an id of 0 stays 0, and a column that an update would set by itself keeps what the source has.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_r19_the_target_fills_nothing_by_itself() {
