@@ -16,6 +16,8 @@ use std::collections::HashSet;
 
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 64;
+/// Bytes of a row in an index, which InnoDB judges by the declarations.
+const INDEX_BYTES_MAX: u32 = 3072;
 
 /// An index to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -270,6 +272,11 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
             if part.descending { " desc" } else { "" }
         ));
     }
+    let bytes: u32 =
+        index.parts.iter().filter_map(|part| part.column).map(|c| index_bytes(plan, c.into(), facts)).sum();
+    if bytes > INDEX_BYTES_MAX {
+        return Err(format!("its columns may hold {bytes} bytes and an index here {INDEX_BYTES_MAX}"));
+    }
     if index.name.chars().count() > NAME_CHARS_MAX {
         return Err(format!("its name has more than {NAME_CHARS_MAX} characters"));
     }
@@ -281,6 +288,21 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
         sql: format!("{word} {} ({})", sql_ident(&index.name), parts.join(", ")),
         with_table: first.is_some_and(|at| is_auto_increment(plan, at) && key_first != Some(at)),
     })
+}
+
+/// Bytes of a column made for PostgreSQL's in an index; of a MySQL source the index is as large as it was there.
+fn index_bytes(plan: &TablePlan, column: usize, facts: Facts) -> u32 {
+    let is_ours = plan.info.dialect == Dialect::Postgres;
+    let Some(declared) = declared(plan, column, facts).ok().filter(|_| is_ours) else { return 0 };
+    let length = declared.sql.split_once('(').and_then(|(word, rest)| {
+        let length: u32 = rest.split(')').next()?.parse().ok()?;
+        Some(match word {
+            "varchar" => length * 4,
+            "varbinary" => length,
+            _ => 8,
+        })
+    });
+    length.unwrap_or(8)
 }
 
 /// What of the table's definition is not carried over, one line each.

@@ -4,7 +4,7 @@ use crate::common::{FLAVORS, Place};
 use crate::rows::{batch, begin, bigint, durable, load, of_dialect, plan, varchar, window};
 use freshet_core::codec::RowWriter;
 use freshet_core::sink::{PrepareMode, Sink};
-use freshet_core::table::Dialect;
+use freshet_core::table::{Dialect, IndexInfo, IndexPart};
 use freshet_core::temporal::{Date, DateTime, Interval, Time, Timestamp};
 use freshet_core::window::StepKind;
 use freshet_core::{DataType, ErrorKind};
@@ -155,4 +155,35 @@ async fn g2_values_without_a_place_stop_the_table_by_name() {
     let error = error.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.message().contains("Column k"), "{error}");
+}
+
+/// D12, M18: an index that is too long here is listed, and does not stop the pipeline after the load.
+#[tokio::test(flavor = "multi_thread")]
+async fn d12_m18_an_index_that_is_too_long_is_listed() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let wide = |name| (name, varchar(255), "varchar(255)", true);
+        let columns = [("id", bigint(), "bigint", false), wide("a"), wide("b"), wide("c"), wide("d")];
+        let part = |column| IndexPart { column: Some(column), prefix: None, descending: false };
+        let index = |name: &str, unique, parts: &[u16]| IndexInfo {
+            name: name.to_owned(),
+            unique,
+            method: "btree".to_owned(),
+            parts: parts.iter().copied().map(part).collect(),
+        };
+        let indexes = vec![
+            index("three", false, &[1, 2, 3]),
+            index("four", false, &[1, 2, 3, 4]),
+            index("unique_four", true, &[4, 3, 2, 1]),
+        ];
+        let plan = of_dialect(plan("wide", &columns, &[0], indexes), Dialect::Postgres);
+        let lines = load(&mut sink, std::slice::from_ref(&plan), batch(&plan, &[])).await.unwrap();
+        let too_long = |line: &&String| line.contains("four of shop.wide: its columns may hold 4080 bytes");
+        assert_eq!(lines.iter().filter(too_long).count(), 2, "{lines:?}");
+        let indexes = "select distinct index_name from information_schema.statistics where table_schema = 'target' \
+                       order by 1";
+        assert_eq!(place.lines(indexes), ["PRIMARY", "three"]);
+    }
 }
