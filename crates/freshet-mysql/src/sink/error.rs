@@ -36,8 +36,10 @@ enum Class {
 
 fn class(code: u16) -> Class {
     match code {
-        // Read-only (a standby, a fail-over), disk full, record changed under Galera's certification.
-        1290 | 1836 | 1021 | 1114 | 1020 | 1047 => Class::Again,
+        // Read-only (a standby, a fail-over), disk full, locks full, record or table changed meanwhile.
+        1290 | 1836 | 1021 | 1114 | 1020 | 1206 | 1412 => Class::Again,
+        // A COMMIT that failed, or was refused by the others of a cluster, or of which nobody knows.
+        1047 | 1180 | 3100 | 3101 => Class::Again,
         // Duplicates; NULL, range, length, character, date and number of a value; checks; foreign keys; JSON;
         // geometry; no default; row too large.
         1022 | 1062 | 1169 | 1586 => Class::Data,
@@ -159,7 +161,7 @@ mod tests {
     fn numbers_say_what_the_pipeline_does() {
         let table = TableName::new("shop", "orders");
         let kind = |scope: &Scope, code| statement_error(scope, "Doing", error(code, "m")).kind().clone();
-        for code in [1205, 1213, 1290, 1927, 1317] {
+        for code in [1205, 1213, 1290, 1927, 1317, 1180, 3101] {
             assert_eq!(kind(&Scope::Bulk, code), ErrorKind::Unavailable, "{code}");
         }
         assert_eq!(kind(&Scope::Bulk, 1062), ErrorKind::Reorder);
