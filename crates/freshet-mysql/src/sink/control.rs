@@ -230,24 +230,23 @@ impl Control {
         let name = sql_string(&lock_name(token));
         let rows = session.query(&format!("select is_used_lock({name})"), doing).await?;
         if let Some(id) = rows.first(0) {
-            match session.connection.exec(&format!("kill {id}")).await {
-                Err(error) if ![NO_SUCH_THREAD, NOT_OWNER].contains(&error.server_code()) => {
+            let hint = match session.connection.exec(&format!("kill {id}")).await {
+                Err(error) if error.server_code() == NOT_OWNER => {
+                    format!("Run KILL {id} on the target, or give this account CONNECTION_ADMIN")
+                }
+                Err(error) if error.server_code() != NO_SUCH_THREAD => {
                     return Err(Error::from(error).context(doing));
                 }
-                Ok(_) | Err(_) => {}
-            }
+                Ok(_) | Err(_) => "It undoes what it had not committed; that is waited for".to_owned(),
+            };
             let wait = format!("select get_lock({name}, {END_TIMEOUT_S})");
             if session.query(&wait, doing).await?.first(0) != Some("1") {
-                return Err(Error::unavailable(format!(
-                    "{doing}: connection {id} does not end within {END_TIMEOUT_S} s"
-                ))
-                .with_hint(format!("Run KILL {id} on the target, or give this account CONNECTION_ADMIN")));
+                let text = format!("{doing}: connection {id} does not end within {END_TIMEOUT_S} s");
+                return Err(Error::unavailable(text).with_hint(hint));
             }
             session.query(&format!("select release_lock({name})"), doing).await?;
         }
-        let forget =
-            format!("delete from {}.session where {} and token = {}", self.schema, self.me, uuids(&[token]));
-        session.run(&forget, doing).await
+        self.forget_session(session, token, doing).await
     }
 
     /// Refuses to go on where another process took over since one of `ours`, the ids of this process, owned.
@@ -270,6 +269,17 @@ impl Control {
             uuids(&[owner])
         );
         session.run(&sql, "Registering a session").await
+    }
+
+    /// The end of that.
+    pub(crate) async fn unregister(&self, session: &mut Session) -> Result<()> {
+        self.forget_session(session, session.token, "Ending a session").await
+    }
+
+    async fn forget_session(&self, session: &mut Session, token: Uuid, doing: &str) -> Result<()> {
+        let (schema, me) = (&self.schema, &self.me);
+        let sql = format!("delete from {schema}.session where {me} and token = {}", uuids(&[token]));
+        session.run(&sql, doing).await
     }
 
     /// The locking statement of a take-over, after this session's registration. Where `ours` is not empty, this
