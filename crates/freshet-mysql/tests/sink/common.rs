@@ -28,10 +28,7 @@ pub fn shared(flavor: Flavor) -> &'static MyServer {
             flavor,
             MyOptions::default().arg("--innodb-flush-log-at-trx-commit=0").arg("--sync-binlog=0"),
         );
-        server.sql(
-            "create user sink identified by 'sink'; grant select, insert, update, delete, create, drop, alter, \
-             index, references, trigger on *.* to sink",
-        );
+        server.sql(ACCOUNT);
         server
     })
 }
@@ -40,10 +37,21 @@ pub fn shared(flavor: Flavor) -> &'static MyServer {
 pub struct Place {
     pub server: &'static MyServer,
     pub control_schema: String,
-    _target: MutexGuard<'static, ()>,
+    _target: Option<MutexGuard<'static, ()>>,
 }
 
+/// The account that [`Place::options`] connects as.
+const ACCOUNT: &str = "create user sink identified by 'sink'; grant select, insert, update, delete, create, drop, alter, \
+     index, references, trigger on *.* to sink";
+
 impl Place {
+    /// A place on a server of the test's own, which outlives it.
+    pub fn on_a_server_of_its_own(flavor: Flavor) -> Self {
+        let server = Box::leak(Box::new(MyServer::start(flavor, MyOptions::default())));
+        server.sql(ACCOUNT);
+        Self { server, control_schema: "freshet".to_owned(), _target: None }
+    }
+
     pub async fn new(flavor: Flavor) -> Self {
         static MARIADB: Mutex<()> = Mutex::const_new(());
         static MYSQL: Mutex<()> = Mutex::const_new(());
@@ -55,7 +63,7 @@ impl Place {
         let server = shared(flavor);
         server.sql("drop database if exists target");
         let control_schema = format!("freshet{}", PLACES.fetch_add(1, Ordering::Relaxed));
-        Self { server, control_schema, _target: target }
+        Self { server, control_schema, _target: Some(target) }
     }
 
     pub fn options(&self) -> SinkOptions {

@@ -3,14 +3,22 @@
 
 use crate::common::{FLAVORS, Place};
 use crate::cutter::{Cut, Cutter};
+use crate::rows::{begin, load};
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
+use freshet_core::table::{IndexInfo, IndexPart, TableInfo};
 use freshet_core::{Error, ErrorKind, LogId};
 use freshet_mysql::sink::MySqlSink;
 use freshet_testkit::conformance::sink::{Script, Table, Target, mark, position};
-use freshet_testkit::servers::seed;
+use freshet_testkit::servers::{seed, wait_until};
+use std::sync::Arc;
+use std::time::Duration;
 
 const WINDOWS: u64 = 8;
 const ATTEMPTS_MAX: usize = 6;
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Kills of the server in a test, without and with `FRESHET_EVERY_MESSAGE`.
+const KILLS: (u64, u64) = (3, 40);
 
 struct Life {
     counted: Table,
@@ -25,7 +33,19 @@ impl Life {
             Cut::After => "after",
         };
         let table = |kind: &str, key| Table::new("conf", &format!("{kind}_{word}_{run}"), key);
-        Self { counted: table("counted", false), keyed: table("keyed", true) }
+        let mut keyed = table("keyed", true);
+        let part = |column| IndexPart { column: Some(column), prefix: None, descending: false };
+        let index = |name: &str, unique, parts: Vec<IndexPart>| IndexInfo {
+            name: name.to_owned(),
+            unique,
+            method: "btree".to_owned(),
+            parts,
+        };
+        let indexes =
+            vec![index("by_name", false, vec![part(1)]), index("by_both", true, vec![part(1), part(0)])];
+        let info = TableInfo { indexes, ..(*keyed.plan.info).clone() };
+        keyed.plan.info = Arc::new(info);
+        Self { counted: table("counted", false), keyed }
     }
 
     /// Changes that fail or show when they are applied twice, or not at all.
@@ -94,6 +114,13 @@ impl Life {
             "40\tpart",
         ];
         assert_eq!(keyed, expect);
+        let indexes = format!(
+            "select distinct index_name from information_schema.statistics where table_schema = '{}' and \
+             table_name = '{}' order by 1",
+            self.keyed.target().schema,
+            self.keyed.target().table
+        );
+        assert_eq!(place.lines(&indexes), ["by_both", "by_name", "PRIMARY"]);
     }
 }
 
@@ -133,6 +160,77 @@ async fn t10_a_connection_that_ends_at_any_command_loses_and_doubles_nothing() {
             }
             println!("{flavor:?} {cut:?}: {runs} connections cut, the last before command {nth}");
             assert!(nth > 100, "a life has more than {nth} commands");
+        }
+    }
+}
+
+/// The server dies while it has a command, wherever in a life that is, DDL included, and comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_a_server_that_dies_at_any_command_loses_and_doubles_nothing() {
+    let kills = if std::env::var_os("FRESHET_EVERY_MESSAGE").is_some() { KILLS.1 } else { KILLS.0 };
+    for flavor in FLAVORS {
+        let place = Arc::new(Place::on_a_server_of_its_own(flavor));
+        let first = seed() % 40;
+        for kill in 0..kills {
+            let nth = (1 + first + kill * 120 / kills) as i64;
+            let life = Life::new(nth, Cut::After);
+            let cutter = Arc::new(Cutter::start(place.server.port(), nth, Cut::After).await);
+            let mut options = place.options_at(cutter.port);
+            options.pipeline = format!("kill {nth}");
+            let (dying, watched) = (place.clone(), cutter.clone());
+            let killer = tokio::task::spawn_blocking(move || {
+                wait_until(DEADLINE, "the command", || watched.has_cut());
+                dying.server.kill9();
+                dying.server.restart();
+            });
+            let mut sink = MySqlSink::new(options);
+            while let Err(error) = life.live(&mut sink).await {
+                assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+            }
+            killer.await.unwrap();
+            life.check(&place).await;
+        }
+    }
+}
+
+/// Applies windows of one row each until somebody else has taken over; the error of that.
+async fn apply_until_taken(mut sink: MySqlSink, table: Table, from: u64) -> Error {
+    for n in from + 1.. {
+        let script = Script::new().insert(&table, &[(n as i64, "window")]);
+        if let Err(error) = sink.apply(script.end(n).window()).await {
+            return error;
+        }
+    }
+    unreachable!("windows do not end")
+}
+
+/// T11: owners that take over from each other while windows are under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_owners_that_take_over_in_the_midst_of_windows_lose_and_double_nothing() {
+    let rounds = if std::env::var_os("FRESHET_EVERY_MESSAGE").is_some() { 300 } else { 20 };
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        // Without a key nothing but the checkpoint keeps a row from being there twice.
+        let table = Table::new("conf", "taken", false);
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        load(&mut sink, std::slice::from_ref(&table.plan), table.batch(&[(0, "window")])).await.unwrap();
+        let (mut from, mut seed) = (0, seed());
+        for _ in 0..rounds {
+            let applying = tokio::spawn(apply_until_taken(sink, table.clone(), from));
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let wanted = from + seed % 7;
+            let reached = format!("select next_offset from {}.checkpoint", place.control_schema);
+            wait_until(DEADLINE, "some windows", || {
+                place.server.sql(&reached).parse::<u64>().unwrap() >= wanted
+            });
+            sink = place.mysql_sink();
+            from = sink.take_over().await.unwrap().checkpoint.unwrap().mark.next.0;
+            let error = applying.await.unwrap();
+            assert!(matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Fenced), "{error}");
+            let rows = place.lines("select id from target.taken order by id");
+            let expect: Vec<String> = (0..=from).map(|id| id.to_string()).collect();
+            assert_eq!(rows, expect, "{flavor:?}");
         }
     }
 }
