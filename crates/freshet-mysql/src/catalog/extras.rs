@@ -81,7 +81,36 @@ async fn read_of_tables(
          FROM information_schema.PARTITIONS WHERE TABLE_SCHEMA = {name} AND PARTITION_NAME IS NOT NULL \
          GROUP BY TABLE_NAME ORDER BY 1"
     );
-    extras.add_rows(schema, &connection.query(&partitions).await?, "Partitioning", selection)
+    extras.add_rows(schema, &connection.query(&partitions).await?, "Partitioning", selection)?;
+    read_of_columns(connection, flavour, schema, selection, extras).await
+}
+
+/// What columns say beside type, collation and default.
+async fn read_of_columns(
+    connection: &mut Connection,
+    flavour: Flavour,
+    schema: &str,
+    selection: &dyn Selects,
+    extras: &mut Extras,
+) -> Result<()> {
+    let name = sql_string(schema);
+    let reference = match flavour {
+        Flavour::Mysql => "SRS_ID IS NOT NULL",
+        // MariaDB keeps the number and checks nothing by it.
+        Flavour::Mariadb => "FALSE",
+    };
+    for (what, has_it) in [
+        ("ON UPDATE of column", "EXTRA LIKE '%on update%'"),
+        ("INVISIBLE of column", "EXTRA LIKE '%INVISIBLE%'"),
+        ("SRID of column", reference),
+    ] {
+        let columns = format!(
+            "SELECT TABLE_NAME, COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {name} AND {has_it} \
+             ORDER BY TABLE_NAME, ORDINAL_POSITION"
+        );
+        extras.add_rows(schema, &connection.query(&columns).await?, what, selection)?;
+    }
+    Ok(())
 }
 
 /// Views, sequences, routines and events of a database.

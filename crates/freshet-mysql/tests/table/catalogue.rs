@@ -163,6 +163,7 @@ async fn what_is_not_carried_is_listed() {
                constraint positive check (d > 0)) ; \
              create table c (id int primary key, p int, constraint to_p foreign key (p) references p (id)); \
              create table r (id int primary key) partition by hash (id) partitions 3; \
+             create table o (id int primary key, at datetime on update current_timestamp, hidden int invisible default 1); \
              create trigger tr before insert on p for each row set new.d = 1; create view v as select 1; \
              create procedure pr() select 1; create function fu() returns int deterministic return 1; \
              create event ev on schedule every 1 year do select 1",
@@ -175,6 +176,12 @@ async fn what_is_not_carried_is_listed() {
         assert_eq!(lines("p"), ["Check constraint positive", "Trigger tr"]);
         assert_eq!(lines("c"), ["Foreign key to_p to extras.p"]);
         assert_eq!(lines("r"), ["Partitioning by hash (3)"]);
+        assert_eq!(lines("o"), ["ON UPDATE of column at", "INVISIBLE of column hidden"]);
+        if server.flavor() == Flavor::MySql {
+            server.sql("create table extras.s (id int primary key, p point srid 4326, q point)");
+            let catalogue = read_catalogue(&mut connection, &facts, &Database("extras")).await.unwrap();
+            assert_eq!(find(&catalogue.tables, "s").not_carried, ["SRID of column p"]);
+        }
         assert_eq!(
             catalogue.not_carried,
             ["View extras.v", "Function extras.fu", "Procedure extras.pr", "Event extras.ev"]
