@@ -18,6 +18,12 @@ use std::collections::HashSet;
 const NAME_CHARS_MAX: usize = 64;
 /// Bytes of a row in an index, which InnoDB judges by the declarations.
 const INDEX_BYTES_MAX: u32 = 3072;
+/// Bytes of a row without what is kept beside it; the servers' bound is 65,535, by the declarations too.
+const ROW_BYTES_MAX: u32 = 60_000;
+/// Characters of a comment.
+const COMMENT_CHARS_MAX: usize = 1024;
+/// Names of indexes that InnoDB has for itself.
+const RESERVED: [&str; 2] = ["primary", "gen_clust_index"];
 
 /// An index to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +50,18 @@ pub(crate) fn check_plan(plan: &TablePlan, facts: Facts) -> Result<()> {
     Ok(())
 }
 
-fn check_name(what: &str, name: &str) -> Result<()> {
+/// The servers compare names of indexes without case.
+pub(crate) fn is_same_name(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
+
+fn is_name(name: &str) -> bool {
     let is_bmp = name.chars().all(|c| c != '\0' && u32::from(c) <= 0xFFFF);
-    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.ends_with(' ') || !is_bmp {
+    !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX && !name.ends_with(' ') && is_bmp
+}
+
+fn check_name(what: &str, name: &str) -> Result<()> {
+    if !is_name(name) {
         return Err(Error::unsupported(format!(
             "{what} {name:?} cannot have this name on MySQL or MariaDB: 1 to {NAME_CHARS_MAX} characters up to U+FFFF, \
              no blank at the end"
@@ -63,11 +78,37 @@ fn is_key(plan: &TablePlan, column: usize) -> bool {
 fn declared(plan: &TablePlan, column: usize, facts: Facts) -> Result<Declared, String> {
     let definition = &plan.info.schema.columns()[column];
     let native = &plan.info.columns[column].native_type;
-    let declared = types::declare(plan.info.dialect, definition, native, is_key(plan, column), facts)?;
+    let mut declared = types::declare(plan.info.dialect, definition, native, is_key(plan, column), facts)?;
+    if !is_key(plan, column) && declared.sql.starts_with("varchar") && is_wide(plan, facts) {
+        declared.sql = "longtext".to_owned();
+    }
     if is_key(plan, column) && is_unbounded(&declared.sql) {
         return Err(format!("it is part of the key and its type {} cannot be", declared.sql));
     }
     Ok(declared)
+}
+
+/// Whether the columns made for PostgreSQL's are more than a row has room for: then text is kept beside it.
+fn is_wide(plan: &TablePlan, facts: Facts) -> bool {
+    let columns = plan.info.schema.columns().iter().zip(&plan.info.columns).enumerate();
+    let bytes = columns.map(|(at, (column, info))| {
+        let declared = types::declare(plan.info.dialect, column, &info.native_type, is_key(plan, at), facts);
+        declared.map_or(0, |declared| bytes_max(&declared.sql))
+    });
+    plan.info.dialect == Dialect::Postgres && bytes.sum::<u32>() > ROW_BYTES_MAX
+}
+
+/// Bytes of a value within its row; of what we declare, with room for the rest.
+fn bytes_max(sql: &str) -> u32 {
+    let length = sql.split_once('(').and_then(|(word, rest)| {
+        let length: u32 = rest.split([')', ',']).next()?.parse().ok()?;
+        Some(match word {
+            "varchar" | "char" => length * 4,
+            "varbinary" | "decimal" => length,
+            _ => 8,
+        })
+    });
+    length.unwrap_or(12)
 }
 
 /// Types of which a key or an index holds the beginning only.
@@ -106,7 +147,7 @@ pub(crate) fn create_table(
         if let Some(default) = carried_default(plan, at, facts).filter(|_| with_defaults) {
             sql.push_str(&format!(" default {default}"));
         }
-        if !info.comment.is_empty() {
+        if !info.comment.is_empty() && !is_long(&info.comment) {
             sql.push_str(&format!(" comment {}", sql_string(&info.comment)));
         }
         parts.push(sql);
@@ -121,6 +162,10 @@ pub(crate) fn create_table(
         sql_name(&plan.target),
         parts.join(", ")
     ))
+}
+
+fn is_long(comment: &str) -> bool {
+    comment.chars().count() > COMMENT_CHARS_MAX
 }
 
 /// The source's collation where there is one and the target has it; by bytes for any other text.
@@ -227,11 +272,12 @@ fn string(text: &str) -> Option<String> {
 
 /// The secondary indexes that are carried over, and a line for each that is not.
 pub(crate) fn indexes(plan: &TablePlan, facts: Facts) -> (Vec<IndexPlan>, Vec<String>) {
-    let (mut carried, mut lines) = (Vec::new(), Vec::new());
+    let (mut carried, mut lines): (Vec<IndexPlan>, Vec<String>) = (Vec::new(), Vec::new());
     for index in plan.info.indexes.iter().filter(|index| !is_the_key(plan, index)) {
         match index_sql(plan, index, facts) {
-            Ok(sql) => carried.push(sql),
-            Err(why) => {
+            Ok(sql) if carried.iter().all(|other| !is_same_name(&other.name, &sql.name)) => carried.push(sql),
+            other => {
+                let why = other.err().unwrap_or_else(|| "another index has its name here".to_owned());
                 let kind = if index.unique { "Unique index" } else { "Index" };
                 lines.push(format!("{kind} {} of {}: {why}", index.name, plan.info.name()));
             }
@@ -272,13 +318,17 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
             if part.descending { " desc" } else { "" }
         ));
     }
-    let bytes: u32 =
-        index.parts.iter().filter_map(|part| part.column).map(|c| index_bytes(plan, c.into(), facts)).sum();
-    if bytes > INDEX_BYTES_MAX {
+    let columns = index.parts.iter().filter_map(|part| part.column);
+    let bytes: u32 = columns
+        .filter_map(|column| declared(plan, column.into(), facts).ok())
+        .map(|declared| bytes_max(&declared.sql))
+        .sum();
+    // Of a MySQL source the index is as long as it was there.
+    if plan.info.dialect == Dialect::Postgres && bytes > INDEX_BYTES_MAX {
         return Err(format!("its columns may hold {bytes} bytes and an index here {INDEX_BYTES_MAX}"));
     }
-    if index.name.chars().count() > NAME_CHARS_MAX {
-        return Err(format!("its name has more than {NAME_CHARS_MAX} characters"));
+    if !is_name(&index.name) || RESERVED.iter().any(|name| index.name.eq_ignore_ascii_case(name)) {
+        return Err("it cannot have its name here".to_owned());
     }
     let first = index.parts.first().and_then(|part| part.column).map(usize::from);
     let key_first = plan.info.schema.key().first().map(|k| usize::from(*k));
@@ -288,21 +338,6 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
         sql: format!("{word} {} ({})", sql_ident(&index.name), parts.join(", ")),
         with_table: first.is_some_and(|at| is_auto_increment(plan, at) && key_first != Some(at)),
     })
-}
-
-/// Bytes of a column made for PostgreSQL's in an index; of a MySQL source the index is as large as it was there.
-fn index_bytes(plan: &TablePlan, column: usize, facts: Facts) -> u32 {
-    let is_ours = plan.info.dialect == Dialect::Postgres;
-    let Some(declared) = declared(plan, column, facts).ok().filter(|_| is_ours) else { return 0 };
-    let length = declared.sql.split_once('(').and_then(|(word, rest)| {
-        let length: u32 = rest.split(')').next()?.parse().ok()?;
-        Some(match word {
-            "varchar" => length * 4,
-            "varbinary" => length,
-            _ => 8,
-        })
-    });
-    length.unwrap_or(8)
 }
 
 /// What of the table's definition is not carried over, one line each.
@@ -319,6 +354,9 @@ pub(crate) fn not_carried(plan: &TablePlan, facts: Facts) -> Vec<String> {
             && carried_default(plan, at, facts).is_none()
         {
             lines.push(format!("Default of {what}"));
+        }
+        if is_long(&info.comment) {
+            lines.push(format!("Comment of {what}: it has more than {COMMENT_CHARS_MAX} characters"));
         }
         if info.generated {
             lines.push(format!("Expression of generated {what}: its values are carried over"));

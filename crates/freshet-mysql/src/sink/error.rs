@@ -105,7 +105,8 @@ fn without_words(error: &Error, code: u16) -> String {
 /// The server's words, or of a message that quotes values what does not.
 fn safe_message(class: Class, error: &ServerError) -> String {
     let ServerError { code, sqlstate, message } = error;
-    if class != Class::Data {
+    const ROW_TOO_LARGE: u16 = 1118;
+    if class != Class::Data || *code == ROW_TOO_LARGE {
         return format!("{message} (error {code}, {sqlstate})");
     }
     let what = match code {
@@ -113,7 +114,7 @@ fn safe_message(class: Class, error: &ServerError) -> String {
         1048 | 1364 => "a value is missing",
         1264 | 1690 => "a value is out of range",
         1265 | 1292 | 1366 | 1367 | 1411 | 1525 | 3854 => "a value is not one of the column's type",
-        1406 | 1301 | 1118 => "a value is too long",
+        1406 | 1301 => "a value is too long",
         1153 => "a row is larger than max_allowed_packet",
         3819 | 4025 => "a check of the target table refuses the row",
         1216 | 1217 | 1451 | 1452 => "a foreign key of the target refuses the row",

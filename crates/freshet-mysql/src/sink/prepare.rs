@@ -328,8 +328,11 @@ impl Preparer<'_> {
         }
         let target = self.read(plan).await?;
         let has = |index: &&IndexPlan| {
-            let same = |name: &str| name.to_lowercase() == index.name.to_lowercase();
-            target.info.indexes.iter().any(|i| i.unique == index.unique && same(&i.name))
+            target
+                .info
+                .indexes
+                .iter()
+                .any(|i| i.unique == index.unique && ddl::is_same_name(&i.name, &index.name))
         };
         Ok(planned.iter().filter(|index| !has(index)).collect())
     }
