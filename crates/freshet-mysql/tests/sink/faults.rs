@@ -51,6 +51,114 @@ async fn t12_a_lock_wait_undoes_the_whole_window() {
     }
 }
 
+/// T12: a deadlock of which our transaction is the victim undoes the whole window, and asks to try again.
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_a_deadlock_undoes_the_whole_window() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let (mut sink, table) = (streaming(&place).await, keyed());
+        durable(&mut sink, Script::new().insert(&table, &[(1, "a"), (2, "b")]).end(1).window())
+            .await
+            .unwrap();
+        // Whoever changed less is the victim.
+        let many: Vec<String> = (100..2100).map(|n| format!("({n})")).collect();
+        let user = place.server.spawn_sql(&format!(
+            "create table target.more (n int primary key); begin; insert into target.more values {}; \
+             update target.keyed set name = name where id = 2; select sleep(3); \
+             update target.keyed set name = name where id = 1; select sleep(1); commit",
+            many.join(",")
+        ));
+        let waits = "select count(*) from information_schema.processlist where info like 'select sleep(3)%'";
+        wait_until(DEADLINE, "the user's lock", || place.server.sql(waits) == "1");
+        let script = || {
+            Script::new()
+                .insert(&table, &[(3, "c")])
+                .update(&table, &[((1, ""), (1, "x"))])
+                .update(&table, &[((2, ""), (2, "y"))])
+        };
+        let error = durable(&mut sink, script().ordered().end(2).window()).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.message().to_lowercase().contains("deadlock"), "{error}");
+        user.wait().unwrap();
+        assert_eq!(
+            place.lines("select id, name from target.keyed where id > 0 order by id"),
+            ["1\ta", "2\tb"]
+        );
+        sink.take_over().await.unwrap();
+        durable(&mut sink, script().end(2).window()).await.unwrap();
+        assert_eq!(place.lines("select name from target.keyed where id > 0 order by id"), ["x", "y", "c"]);
+    }
+}
+
+/// T10: a target that becomes read-only in the midst of a transaction, as in a fail-over, is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_a_target_that_becomes_read_only_is_tried_again() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let (mut sink, table) = (streaming(&place).await, keyed());
+        let insert = |n: i64| Script::new().insert(&table, &[(n, "a")]);
+        for part_first in [false, true] {
+            if part_first {
+                sink.apply(insert(10).window()).await.unwrap();
+                sink.flush().await.unwrap();
+            }
+            place.server.sql("set global read_only = 1");
+            let refused = durable(&mut sink, insert(11).end(1).window()).await;
+            let closed = sink.take_over().await;
+            place.server.sql("set global read_only = 0");
+            let error = refused.unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Unavailable, "{error}");
+            assert_eq!(*closed.unwrap_err().kind(), ErrorKind::Unavailable);
+            let owned = sink.take_over().await.unwrap();
+            assert_eq!(owned.checkpoint.unwrap().mark.next.0, 0, "{flavor:?}");
+            assert_eq!(place.rows(table.target()).await.len(), 1);
+        }
+        durable(&mut sink, insert(11).end(1).window()).await.unwrap();
+    }
+}
+
+/// M17: rows beyond 16 MiB arrive, and one that the server does not take stops the table by name.
+#[tokio::test(flavor = "multi_thread")]
+async fn m17_large_rows_arrive_or_stop_the_table() {
+    const BYTES: usize = 1 << 24;
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let text = freshet_core::DataType::Text { length: None, fixed: false };
+        let columns = [("id", bigint(), "bigint", false), ("v", text, "longtext", true)];
+        let plan = plan("large", &columns, &[0], vec![]);
+        let row = |id: i64, bytes: usize| {
+            move |r: &mut freshet_core::codec::RowWriter<'_>| {
+                assert!(r.int(id));
+                r.text(&"x'".repeat(bytes / 2));
+            }
+        };
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let loaded = [row(1, BYTES), row(2, 2)];
+        let loaded: Vec<&dyn Fn(&mut freshet_core::codec::RowWriter<'_>)> =
+            loaded.iter().map(|r| r as _).collect();
+        load(&mut sink, std::slice::from_ref(&plan), crate::rows::batch(&plan, &loaded)).await.unwrap();
+        let changes = [row(2, 2), row(2, BYTES + 10), row(3, BYTES - 100)];
+        let changes: Vec<&dyn Fn(&mut freshet_core::codec::RowWriter<'_>)> =
+            changes.iter().map(|r| r as _).collect();
+        let window = crate::rows::window(&plan, &changes, Some(1), |images| {
+            use freshet_core::window::StepKind;
+            vec![StepKind::Update(vec![(images[0], images[1])]), StepKind::Insert(vec![images[2]])]
+        });
+        durable(&mut sink, window).await.unwrap();
+        let sizes = place
+            .lines("select id, length(v), v = repeat('x\\'', length(v) / 2) from target.large order by id");
+        let expect = [(1, BYTES), (2, BYTES + 10), (3, BYTES - 100)].map(|(id, n)| format!("{id}\t{n}\t1"));
+        assert_eq!(sizes, expect, "{flavor:?}");
+        let window = crate::rows::window(&plan, &[&row(4, 4 * BYTES)], Some(2), |images| {
+            vec![freshet_core::window::StepKind::Insert(images.to_vec())]
+        });
+        let error = durable(&mut sink, window).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Table(plan.info.name().clone()), "{error}");
+        assert!(error.message().contains("max_allowed_packet"), "{error}");
+    }
+}
+
 /// T11: a statement that commits by itself is waiting when somebody else takes over: it never runs afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn t11_an_old_owners_ddl_does_not_outlive_it() {
