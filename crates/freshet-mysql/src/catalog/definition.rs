@@ -61,7 +61,8 @@ pub(crate) async fn read_one(
         }
     }
     let mut definition = Definition::default();
-    let found = Found::read(connection, facts.flavour, &table.schema, &One(table)).await?;
+    let found =
+        Found::read(connection, facts.flavour, &table.schema, Some(&table.table), &One(table)).await?;
     for (name, found) in found {
         found.add_to(TableName::new(&table.schema, name), &mut definition)?;
     }
@@ -75,7 +76,7 @@ async fn read_schema(
     selection: &dyn Selects,
     definition: &mut Definition,
 ) -> Result<()> {
-    let found = Found::read(connection, facts.flavour, schema, selection).await?;
+    let found = Found::read(connection, facts.flavour, schema, None, selection).await?;
     if found.is_empty() {
         return Ok(());
     }
@@ -125,13 +126,16 @@ impl Found {
         connection: &mut Connection,
         flavour: Flavour,
         schema: &str,
+        only: Option<&str>,
         selection: &dyn Selects,
     ) -> Result<BTreeMap<String, Found>> {
-        let name = sql_string(schema);
+        // A name spares the server a look into every table of the database.
+        let only = only.map(|table| format!(" AND TABLE_NAME = {}", sql_string(table))).unwrap_or_default();
+        let is_it = format!("TABLE_SCHEMA = {}{only}", sql_string(schema));
         let mut found = BTreeMap::new();
         let tables = format!(
             "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, AUTO_INCREMENT FROM information_schema.TABLES \
-             WHERE TABLE_SCHEMA = {name}"
+             WHERE {is_it}"
         );
         for row in &connection.query(&tables).await? {
             let table = text(row, 0)?;
@@ -143,8 +147,7 @@ impl Found {
         if found.is_empty() {
             return Ok(found);
         }
-        let columns =
-            format!("{} WHERE TABLE_SCHEMA = {name} ORDER BY TABLE_NAME, ORDINAL_POSITION", columns::SELECT);
+        let columns = format!("{} WHERE {is_it} ORDER BY TABLE_NAME, ORDINAL_POSITION", columns::SELECT);
         for row in &connection.query(&columns).await? {
             if let Some(found) = found.get_mut(text(row, 0)?) {
                 found.columns.push(columns::parse(row, flavour));
@@ -156,7 +159,7 @@ impl Found {
         };
         let indexes = format!(
             "SELECT TABLE_NAME, INDEX_NAME, NON_UNIQUE, COLUMN_NAME, SUB_PART, COLLATION, INDEX_TYPE, {expression} \
-             FROM information_schema.STATISTICS WHERE TABLE_SCHEMA = {name} \
+             FROM information_schema.STATISTICS WHERE {is_it} \
              ORDER BY TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX"
         );
         for row in &connection.query(&indexes).await? {

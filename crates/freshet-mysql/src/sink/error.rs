@@ -40,6 +40,8 @@ fn class(code: u16) -> Class {
         1290 | 1836 | 1021 | 1114 | 1020 | 1206 | 1412 => Class::Again,
         // A COMMIT that failed, or was refused by the others of a cluster, or of which nobody knows.
         1047 | 1180 | 3100 | 3101 => Class::Again,
+        // What proxies say when the server behind them is gone.
+        2003 | 2006 | 2013 | 9001 => Class::Again,
         // Duplicates; NULL, range, length, character, date and number of a value; checks; foreign keys; JSON;
         // geometry; no default; row too large.
         1022 | 1062 | 1169 | 1586 => Class::Data,

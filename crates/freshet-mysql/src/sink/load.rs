@@ -79,8 +79,8 @@ impl Loader {
 
     async fn begin(&mut self, plan: &TablePlan, chunk: &Chunk) -> Result<Open> {
         let bound = self.bind(plan).await?;
-        let begin = transaction::begin(&self.options);
         let session = self.session().await?;
+        let begin = transaction::begin_chunk(session.facts.is_mariadb);
         session.run(&begin, "Beginning a chunk").await?;
         let values = Values::new(&bound, session.facts);
         Ok(Open { chunk: chunk.clone(), bound, values, rows: 0 })

@@ -151,7 +151,8 @@ fn settings(options: &SinkOptions, is_mariadb: bool) -> Vec<String> {
     let idle_s = seconds(options.idle_in_transaction_timeout_ms);
     let own = match is_mariadb {
         true => format!(
-            "max_statement_time = 0, idle_write_transaction_timeout = {idle_s}, in_predicate_conversion_threshold = 0"
+            "max_statement_time = 0, idle_readonly_transaction_timeout = 0, idle_write_transaction_timeout = {idle_s}, \
+             in_predicate_conversion_threshold = 0"
         ),
         false => "max_execution_time = 0, range_optimizer_max_mem_size = 0".to_owned(),
     };

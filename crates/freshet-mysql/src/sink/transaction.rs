@@ -19,7 +19,15 @@ pub(crate) fn patience(options: &SinkOptions) -> String {
 /// The second.
 pub(crate) const START: &str = "start transaction";
 
-/// Both, in one request.
-pub(crate) fn begin(options: &SinkOptions) -> String {
-    format!("{}; {START}", patience(options))
+/// How long a source may need for the next rows of a chunk. A loader holds locks of its own rows only until then, and
+/// whoever takes over ends it.
+const LOADER_PATIENCE_S: u64 = 24 * 3600;
+
+/// What begins a loader's transaction, in one request.
+pub(crate) fn begin_chunk(is_mariadb: bool) -> String {
+    let writes = match is_mariadb {
+        true => format!(", idle_write_transaction_timeout = {LOADER_PATIENCE_S}"),
+        false => String::new(),
+    };
+    format!("set session wait_timeout = {LOADER_PATIENCE_S}{writes}; {START}")
 }

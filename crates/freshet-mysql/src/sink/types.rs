@@ -33,6 +33,8 @@ use freshet_core::{Column, DataType};
 
 /// Characters of a `varchar` that is made for PostgreSQL's: rows have 65,535 bytes in all.
 const VARCHAR_CHARS_MAX: u32 = 255;
+/// The first MariaDB with vectors.
+const VECTOR_MARIADB_MIN: (u16, u16, u16) = (11, 7, 0);
 const DECIMAL_DIGITS_MAX: u16 = 65;
 const DECIMAL_SCALE_MAX: i16 = 30;
 
@@ -61,7 +63,7 @@ pub(crate) fn declare(
     facts: Facts,
 ) -> Result<Declared, String> {
     match dialect {
-        Dialect::Mysql => Ok(declare_mysql(column, native, facts)),
+        Dialect::Mysql => declare_mysql(column, native, facts),
         Dialect::Postgres => declare_postgres(column, native, in_key, facts),
     }
 }
@@ -71,8 +73,8 @@ fn labels_sql(word: &str, labels: &[String]) -> String {
     format!("{word}({})", labels.join(","))
 }
 
-fn declare_mysql(column: &Column, native: &str, facts: Facts) -> Declared {
-    match &column.data_type {
+fn declare_mysql(column: &Column, native: &str, facts: Facts) -> Result<Declared, String> {
+    Ok(match &column.data_type {
         DataType::Enum { labels } => plain(labels_sql("enum", labels)),
         DataType::Set { labels } => plain(labels_sql("set", labels)),
         DataType::Uuid => plain(uuid(facts)),
@@ -80,8 +82,12 @@ fn declare_mysql(column: &Column, native: &str, facts: Facts) -> Declared {
         DataType::Inet6 if !facts.is_mariadb => plain("varchar(39) character set ascii collate ascii_bin"),
         DataType::Geometry { kind } => plain(kind.clone()),
         DataType::Json { .. } => plain("json"),
+        DataType::Vector { .. } if facts.is_mariadb && facts.version < VECTOR_MARIADB_MIN => {
+            return Err("the target has no type vector".to_owned());
+        }
+        DataType::Vector { dimensions: Some(n) } => plain(format!("vector({n})")),
         _ => plain(native),
-    }
+    })
 }
 
 fn uuid(facts: Facts) -> &'static str {

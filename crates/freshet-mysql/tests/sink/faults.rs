@@ -5,10 +5,10 @@ use crate::cutter::{Cut, Cutter};
 use crate::rows::{begin, bigint, durable, load, plan, varchar};
 use freshet_core::ErrorKind;
 use freshet_core::sink::{PrepareMode, Sink};
-use freshet_mysql::sink::{MySqlSink, check, grants, reset};
+use freshet_mysql::sink::{MySqlSink, SinkOptions, check, grants, reset};
 use freshet_testkit::conformance::sink::{Script, Table, Target, mark, position};
 use freshet_testkit::servers::wait_until;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -114,6 +114,27 @@ async fn t10_a_target_that_becomes_read_only_is_tried_again() {
             assert_eq!(place.rows(table.target()).await.len(), 1);
         }
         durable(&mut sink, insert(11).end(1).window()).await.unwrap();
+    }
+}
+
+/// T12: a source that takes its time over a chunk does not cost the loader its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn t12_a_loader_waits_for_its_source() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let options = SinkOptions { idle_in_transaction_timeout_ms: 1_000, ..place.options() };
+        let (mut sink, table) = (MySqlSink::new(options), keyed());
+        begin(&mut sink).await;
+        sink.prepare(std::slice::from_ref(&table.plan), PrepareMode::CreateIfAbsent).await.unwrap();
+        sink.plan_chunks(table.name(), &[table.chunk(0)]).await.unwrap();
+        let mut loader = sink.loader().await.unwrap();
+        loader.open(&table.plan, &table.chunk(0)).await.unwrap();
+        for id in 0..2 {
+            let since = Instant::now();
+            wait_until(DEADLINE, "more than the idle time", || since.elapsed() > Duration::from_secs(3));
+            loader.rows(table.batch(&[(id, "late")])).await.unwrap();
+        }
+        assert_eq!(loader.finish(&position(0)).await.unwrap(), 2, "{flavor:?}");
     }
 }
 

@@ -224,3 +224,18 @@ async fn m6_instants_outside_of_a_timestamp_stop_the_table() {
         assert_eq!(place.lines("select count(*) from target.instants"), ["0"]);
     }
 }
+
+/// R14: a type that the target lacks is refused before anything is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn r14_a_type_that_the_target_lacks_is_refused_before_anything_is_made() {
+    let place = Place::new(Flavor::MariaDb).await;
+    let mut sink = place.mysql_sink();
+    begin(&mut sink).await;
+    let vector = DataType::Vector { dimensions: Some(3) };
+    let columns = [("id", bigint(), "bigint", false), ("v", vector, "vector(3)", true)];
+    let tables = [plan("fine", &columns[..1], &[0], vec![]), plan("vectors", &columns, &[0], vec![])];
+    let error = sink.prepare(&tables, PrepareMode::CreateIfAbsent).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.message().contains("Column v of shop.vectors: the target has no type vector"), "{error}");
+    assert_eq!(place.lines("show databases like 'target'"), Vec::<String>::new());
+}
