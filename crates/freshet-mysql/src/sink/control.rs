@@ -111,7 +111,8 @@ impl Control {
     pub(crate) async fn ensure(&self, session: &mut Session) -> Result<()> {
         let schema = &self.schema;
         if !self.exists(session).await? {
-            session.run(&self.create_sql(), format!("Creating the control schema {schema}")).await?;
+            let collation = session.facts.binary_collation();
+            session.run(&self.create_sql(collation), format!("Creating the control schema {schema}")).await?;
         }
         let version = format!("select version from {schema}.version");
         let rows = session.query(&version, "Reading the control schema's version").await?;
@@ -139,10 +140,11 @@ impl Control {
         Ok(!session.query(&sql, DOING).await?.is_empty())
     }
 
-    fn create_sql(&self) -> String {
+    /// Names are compared by their bytes, blanks at the end included, as PostgreSQL does.
+    fn create_sql(&self, collation: &str) -> String {
         let me = "pipeline varchar(128) not null, sink varchar(128) not null";
         let source = "source_schema varchar(64) not null, source_table varchar(64) not null";
-        let made = "engine = InnoDB character set utf8mb4 collate utf8mb4_bin";
+        let made = format!("engine = InnoDB character set utf8mb4 collate {collation}");
         format!(
             "create database if not exists {0};
              create table if not exists {0}.checkpoint ({me},

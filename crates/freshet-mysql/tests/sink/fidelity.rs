@@ -3,11 +3,11 @@
 use crate::common::{FLAVORS, Place};
 use crate::rows::{ColumnSpec, batch, begin, bigint, chunk, durable, load, of_dialect, plan, window};
 use freshet_core::codec::RowWriter;
-use freshet_core::sink::{PrepareMode, Sink};
+use freshet_core::sink::{PrepareMode, Sink, TablePhase, TablePlan};
 use freshet_core::table::Dialect;
 use freshet_core::temporal::Timestamp;
 use freshet_core::window::StepKind;
-use freshet_core::{DataType, ErrorKind};
+use freshet_core::{DataType, ErrorKind, TableName};
 use freshet_testkit::conformance::sink::{Script, Table, Target};
 use freshet_testkit::servers::Flavor;
 
@@ -238,4 +238,25 @@ async fn r14_a_type_that_the_target_lacks_is_refused_before_anything_is_made() {
     assert_eq!(*error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.message().contains("Column v of shop.vectors: the target has no type vector"), "{error}");
     assert_eq!(place.lines("show databases like 'target'"), Vec::<String>::new());
+}
+
+/// D13: source tables whose names differ by a blank at the end, as PostgreSQL allows, are two.
+#[tokio::test(flavor = "multi_thread")]
+async fn d13_source_names_that_differ_by_a_blank_are_two_tables() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let columns = [("id", bigint(), "bigint", false)];
+        let named = |name: &str, target: &str| {
+            let plan = of_dialect(plan(name, &columns, &[0], vec![]), Dialect::Postgres);
+            TablePlan { target: TableName::new("target", target), ..plan }
+        };
+        let plans = [named("t", "one"), named("t ", "two")];
+        sink.prepare(&plans, PrepareMode::CreateIfAbsent).await.unwrap();
+        sink.finish_load(&plans[1..]).await.unwrap();
+        let phases: Vec<TablePhase> =
+            sink.take_over().await.unwrap().tables.iter().map(|table| table.phase).collect();
+        assert_eq!(phases, [TablePhase::Loading, TablePhase::CatchingUp], "{flavor:?}");
+    }
 }
