@@ -11,7 +11,6 @@ use crate::sink::options::SinkOptions;
 use crate::sink::privileges::{HIDDEN_TRIGGERS, sees_triggers};
 use crate::sink::session::{self, Session};
 use freshet_core::check::{Finding, Findings, Severity};
-use freshet_core::gtid::Uuid;
 use freshet_core::sink::TablePlan;
 use freshet_core::{Error, ErrorKind, Result, TableName};
 use std::collections::BTreeSet;
@@ -173,7 +172,7 @@ pub async fn reset(options: &SinkOptions, drop_tables: bool) -> Result<Vec<Strin
     let tables = control.tables(&mut session).await?;
     control.forget(&mut session).await?;
     // Whoever begins the pipeline again meanwhile ends this connection, and waits until no DROP can follow.
-    control.register(&mut session, Uuid([0; 16])).await?;
+    control.register_reset(&mut session).await?;
     session.run("commit", "Resetting the sink").await?;
     let mut lines = vec![format!("checkpoint and the state of {} tables forgotten", tables.len())];
     // Dropping commits by itself, and so would have given the lock back. What a crash leaves is refused at the next

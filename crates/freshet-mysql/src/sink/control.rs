@@ -204,13 +204,13 @@ impl Control {
     }
 
     /// Ends the sessions that earlier owners left behind, and waits until each is gone: what they had sent is done or
-    /// undone then, DDL included, which no fence can hold back. Where `ours` is not empty, only those of this process:
-    /// one that owned before must not end whoever is taking over from it.
+    /// undone then, DDL included, which no fence can hold back. Where `ours` is not empty, only those of this process, and
+    /// of a reset: one that owned before must not end whoever is taking over from it.
     pub(crate) async fn end_sessions(&self, session: &mut Session, ours: &[Uuid]) -> Result<()> {
         const DOING: &str = "Ending the previous owner's sessions";
         let only = match ours.is_empty() {
             true => String::new(),
-            false => format!("and owner in ({})", uuids(ours)),
+            false => format!("and owner in ({}, {})", uuids(ours), uuids(&[NOBODY])),
         };
         let sql = format!(
             "select token from {}.session where {} {only} and token <> {}",
@@ -271,6 +271,11 @@ impl Control {
             uuids(&[owner])
         );
         session.run(&sql, "Registering a session").await
+    }
+
+    /// Notes a session that resets, and owns nothing.
+    pub(crate) async fn register_reset(&self, session: &mut Session) -> Result<()> {
+        self.register(session, NOBODY).await
     }
 
     /// The end of that.

@@ -216,6 +216,33 @@ async fn t11_an_old_owners_ddl_does_not_outlive_it() {
     }
 }
 
+/// T11: a reset that still drops tables is ended by whoever begins the pipeline again, and drops none of the new ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_a_reset_does_not_drop_what_is_made_after_it() {
+    for flavor in FLAVORS {
+        for is_new in [true, false] {
+            let place = Place::new(flavor).await;
+            let mut sink = streaming(&place).await;
+            let user = place.server.spawn_sql("begin; select * from target.keyed; select sleep(4); rollback");
+            let runs = |what: &str| {
+                format!("select count(*) from information_schema.processlist where info like '{what}%'")
+            };
+            let (sleeps, drops) = (runs("select sleep(4)"), runs("drop table"));
+            wait_until(DEADLINE, "the user's lock", || place.server.sql(&sleeps) == "1");
+            let options = place.options();
+            let resetting = tokio::spawn(async move { reset(&options, true).await });
+            wait_until(DEADLINE, "the reset to wait", || place.server.sql(&drops) == "1");
+            if is_new {
+                sink = place.mysql_sink();
+            }
+            assert_eq!(sink.take_over().await.unwrap().checkpoint, None);
+            assert_eq!(*resetting.await.unwrap().unwrap_err().kind(), ErrorKind::Unavailable);
+            user.wait().unwrap();
+            assert_eq!(place.rows(keyed().target()).await.len(), 1, "{flavor:?}");
+        }
+    }
+}
+
 /// T10: a restart cut off at any command leaves the rows with their chunks, or neither.
 #[tokio::test(flavor = "multi_thread")]
 async fn t10_a_restart_that_is_cut_off_leaves_rows_and_chunks_or_neither() {
