@@ -7,7 +7,7 @@ use freshet_core::schema::Column;
 use freshet_core::table::ColumnInfo;
 use freshet_core::types::DataType;
 
-use super::Refusal;
+use super::{Refusal, sql_string};
 use crate::server::Flavour;
 use crate::wire::Row;
 
@@ -42,7 +42,7 @@ pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
     };
     let info = ColumnInfo {
         not_null: !nullable,
-        default: row.text(9).map(str::to_owned),
+        default: row.text(9).map(|text| default(text, &declared.data_type, &extra, flavour)),
         auto_increment: extra.contains("auto_increment"),
         generated: row.text(13).is_some_and(|expression| !expression.is_empty()),
         collation: row.text(8).map(str::to_owned),
@@ -50,6 +50,22 @@ pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
         native_type: native,
     };
     Parsed { name, column, info }
+}
+
+/// A default in one form: text quoted, and what has to be computed in parentheses, but for the time of now. MySQL prints
+/// text bare and says beside it what is an expression; MariaDB prints text quoted and NULL where there is none.
+fn default(text: &str, data_type: &str, extra: &str, flavour: Flavour) -> String {
+    let is_text = matches!(data_type, "char" | "varchar" | "enum" | "set") || data_type.ends_with("text");
+    let is_now = text.to_ascii_lowercase().starts_with("current_timestamp");
+    let is_computed = match flavour {
+        Flavour::Mysql => extra.contains("default_generated") && !is_now,
+        Flavour::Mariadb => is_text && !text.starts_with('\'') && text != "NULL",
+    };
+    match flavour {
+        _ if is_computed => format!("({text})"),
+        Flavour::Mysql if is_text => sql_string(text),
+        Flavour::Mysql | Flavour::Mariadb => text.to_owned(),
+    }
 }
 
 /// A declaration as the catalogue prints it.

@@ -216,8 +216,7 @@ pub(crate) fn is_auto_increment(plan: &TablePlan, column: usize) -> bool {
     info.columns[column].auto_increment && is_int && is_only && is_indexed
 }
 
-/// The default of a column as the target takes it. MySQL prints literals bare and MariaDB quoted, and neither says here
-/// which it is: what could be either a literal or an expression is left out.
+/// The default of a column as the target takes it: a literal, or the time of now. Expressions are left out.
 pub(crate) fn carried_default(plan: &TablePlan, column: usize, facts: Facts) -> Option<String> {
     let info = &plan.info.columns[column];
     if plan.info.dialect != Dialect::Mysql || info.generated || info.auto_increment {
@@ -262,12 +261,9 @@ fn is_now(text: &str) -> bool {
     rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_digit() || "()".contains(c)))
 }
 
-/// A quoted literal as it is; bare text without a parenthesis is MySQL's.
+/// A quoted literal as it is.
 fn string(text: &str) -> Option<String> {
-    if text.len() >= 2 && text.starts_with('\'') && text.ends_with('\'') {
-        return Some(text.to_owned());
-    }
-    (!text.contains('(')).then(|| sql_string(text))
+    (text.len() >= 2 && text.starts_with('\'') && text.ends_with('\'')).then(|| text.to_owned())
 }
 
 /// The secondary indexes that are carried over, and a line for each that is not.
@@ -373,10 +369,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_that_may_be_expressions_are_left_out() {
-        for (text, expect) in
-            [("'it''s'", Some("'it''s'")), ("bare", Some("'bare'")), ("uuid()", None), ("", Some("''"))]
-        {
+    fn defaults_that_are_expressions_are_left_out() {
+        for (text, expect) in [("'it''s'", Some("'it''s'")), ("(uuid())", None), ("NULL", None)] {
             assert_eq!(string(text).as_deref(), expect, "{text}");
         }
         assert_eq!(number("'7'").as_deref(), Some("7"));
