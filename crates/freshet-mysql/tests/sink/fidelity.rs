@@ -187,7 +187,7 @@ async fn t10_an_open_part_is_not_committed_by_something_else() {
                 "prepare" => {
                     sink.prepare(std::slice::from_ref(&table.plan), PrepareMode::Keep).await.map(drop)
                 }
-                _ => sink.finish_load(std::slice::from_ref(&table.plan)).await,
+                _ => sink.finish_load(std::slice::from_ref(&table.plan)).await.map(drop),
             };
             assert_eq!(*done.unwrap_err().kind(), ErrorKind::Internal, "{what}");
             sink.take_over().await.unwrap();

@@ -265,11 +265,12 @@ mod tests {
         let (mut paced, mut peer) = pair().await;
         peer.set_nodelay(true).unwrap();
         let mut buffer = [0; 1024];
+        let mut rate = tokio::time::interval(Duration::from_millis(1));
         for _ in 0..300 {
+            rate.tick().await;
             peer.write_all(&[7; 500]).unwrap();
             let bytes = paced.read(&mut buffer).await.unwrap();
             assert!(bytes > 0);
-            tokio::time::sleep(Duration::from_millis(1)).await;
         }
         assert_eq!(paced.parked, 0);
     }
