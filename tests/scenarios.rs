@@ -32,6 +32,8 @@ mod kill_writers;
 mod kit;
 #[path = "scenarios/pipeline.rs"]
 mod pipeline;
+#[path = "scenarios/stalled.rs"]
+mod stalled;
 #[path = "scenarios/tables.rs"]
 mod tables;
 #[path = "scenarios/types.rs"]
