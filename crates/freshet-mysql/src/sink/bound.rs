@@ -78,6 +78,11 @@ type Written = std::result::Result<(), Refused>;
 impl Bound {
     /// Binds by name (D12); an error names the column that does not fit.
     pub(crate) fn new(source: &TableName, target: &TargetTable, schema: &Arc<TableSchema>) -> Result<Self> {
+        if let Some(danger) = target.dangers().first() {
+            let text =
+                format!("Target table {} of {source} cannot be written any more: {danger}", target.name);
+            return Err(Error::table(source.clone(), text).with_hint("Make it what it was, and start again"));
+        }
         let columns: Vec<BoundColumn> =
             schema.columns().iter().map(|column| bind(source, target, column)).collect::<Result<_>>()?;
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();

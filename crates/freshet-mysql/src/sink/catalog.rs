@@ -100,15 +100,20 @@ impl TargetTable {
         })
     }
 
-    /// Everything that keeps the source table from being written here.
-    pub(crate) fn misfits(&self, info: &TableInfo, keeps_rows: bool) -> Vec<String> {
+    /// What would double or change rows, whatever the source; looked at again each time that we begin to write.
+    pub(crate) fn dangers(&self) -> Vec<String> {
         let mut out = Vec::new();
         if !self.engine.eq_ignore_ascii_case("InnoDB") {
-            out.push(format!(
-                "its engine {} has no transactions: ALTER TABLE .. ENGINE = InnoDB",
-                self.engine
-            ));
+            let engine = &self.engine;
+            out.push(format!("its engine {engine} has no transactions: ALTER TABLE .. ENGINE = InnoDB"));
         }
+        out.extend(self.triggers.iter().map(|name| format!("trigger {name} would fire")));
+        out
+    }
+
+    /// Everything that keeps the source table from being written here.
+    pub(crate) fn misfits(&self, info: &TableInfo, keeps_rows: bool) -> Vec<String> {
+        let mut out = self.dangers();
         for (column, source) in info.schema.columns().iter().zip(&info.columns) {
             out.extend(self.column_misfits(info, column, source));
         }
@@ -121,7 +126,6 @@ impl TargetTable {
                 ));
             }
         }
-        out.extend(self.triggers.iter().map(|name| format!("trigger {name} would fire")));
         out.extend(self.key_misfit(info, keeps_rows));
         out
     }

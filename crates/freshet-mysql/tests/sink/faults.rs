@@ -354,6 +354,30 @@ async fn r16_hidden_triggers_are_refused() {
     }
 }
 
+/// R16: what was made since that would change or double rows stops the table at the next start.
+#[tokio::test(flavor = "multi_thread")]
+async fn r16_a_trigger_or_an_engine_that_came_later_stops_the_table() {
+    for flavor in FLAVORS {
+        for (sql, words) in [
+            (
+                "create trigger target.late before insert on target.keyed for each row set new.name = 'x'",
+                "trigger late",
+            ),
+            ("alter table target.keyed engine = MyISAM", "engine MyISAM"),
+        ] {
+            let place = Place::new(flavor).await;
+            let (mut sink, table) = (streaming(&place).await, keyed());
+            place.server.sql(sql);
+            sink.take_over().await.unwrap();
+            let script = Script::new().insert(&table, &[(1, "a")]).end(1);
+            let error = durable(&mut sink, script.window()).await.unwrap_err();
+            assert_eq!(*error.kind(), ErrorKind::Table(table.name().clone()), "{error}");
+            assert!(error.message().contains(words), "{error}");
+            assert_eq!(place.rows(table.target()).await.len(), 1);
+        }
+    }
+}
+
 /// R18, R19: an id of 0 stays 0, and a column that an update would set by itself keeps what the source has.
 #[tokio::test(flavor = "multi_thread")]
 async fn r18_r19_the_target_fills_nothing_by_itself() {
