@@ -225,8 +225,12 @@ impl TableInfo {
 
     /// A line for each part of [`TableInfo::native`] that no other field holds, for a sink of another dialect.
     pub fn native_lines(&self) -> Vec<String> {
-        let is_known = |object: &&Object| {
-            object.kind == ObjectKind::Key || self.indexes.iter().any(|index| index.name == object.name)
+        let is_known = |object: &&Object| match object.kind {
+            ObjectKind::Key => true,
+            ObjectKind::Unique | ObjectKind::Index => {
+                self.indexes.iter().any(|index| index.name == object.name)
+            }
+            ObjectKind::Check | ObjectKind::Exclusion | ObjectKind::ForeignKey | ObjectKind::Comment => false,
         };
         let unknown = self.native.objects.iter().filter(|object| !is_known(object));
         let free = self.native.sequences.iter().filter(|sequence| sequence.role == SequenceRole::Free);

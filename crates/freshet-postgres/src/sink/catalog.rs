@@ -9,7 +9,7 @@ use crate::sink::control::query;
 use crate::sink::encode::Encoder;
 use crate::sink::types::{self, TargetType, Wire};
 use freshet_core::sink::TablePlan;
-use freshet_core::table::TableInfo;
+use freshet_core::table::{ObjectKind, TableInfo};
 use freshet_core::{Error, Result, TableName, TableSchema};
 use tokio_postgres::Client;
 
@@ -184,10 +184,15 @@ impl TargetTable {
         schema.columns().iter().map(bind).collect()
     }
 
-    /// Whether an index or a constraint of this name is there.
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.indexes.iter().any(|index| index.name == name)
-            || self.constraints.iter().any(|(constraint, _)| constraint == name)
+    /// Whether there is something of this kind and name: a check and an index may share one.
+    pub(crate) fn has(&self, kind: ObjectKind, name: &str) -> bool {
+        match kind {
+            ObjectKind::Check | ObjectKind::ForeignKey => self.constraints.iter().any(|(of, _)| of == name),
+            ObjectKind::Key | ObjectKind::Unique | ObjectKind::Index | ObjectKind::Exclusion => {
+                self.indexes.iter().any(|index| index.name == name)
+            }
+            ObjectKind::Comment => false,
+        }
     }
 
     /// Everything that keeps the source table from being written here.

@@ -105,7 +105,9 @@ pub(crate) async fn make(
     replica_role: bool,
 ) -> Result<Vec<String>> {
     let mut lines = Vec::new();
-    for object in of(plan).filter(|object| kinds.contains(&object.kind) && !target.has(&object.name)) {
+    for object in
+        of(plan).filter(|object| kinds.contains(&object.kind) && !target.has(object.kind, &object.name))
+    {
         if allowed(plan, object, names, replica_role).is_ok() {
             lines.extend(one(client, plan, target, names, object).await?);
         }
@@ -122,7 +124,7 @@ async fn one(
 ) -> Result<Option<String>> {
     const DUPLICATES: &str = "23505";
     let name = free_name(client, plan, object).await?;
-    if target.has(&name) {
+    if target.has(object.kind, &name) {
         return Ok(None);
     }
     let Ok(sql) = statement(object, &name, names) else { return Ok(None) };

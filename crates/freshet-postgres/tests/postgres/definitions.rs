@@ -65,7 +65,7 @@ const INDEXES: &str = "create extension if not exists btree_gist; create extensi
      create table i (id int constraint its_own_name primary key, a int, b text, c int, r int4range, j jsonb, d timestamptz, \
        unique (c), unique nulls not distinct (a, b), constraint later unique (a, c) deferrable initially deferred, \
        constraint wide unique (id, a) include (b), constraint apart exclude using gist (c with =, r with &&) where (c > 0)); \
-     create unique index part on i (b) where c > 0; create index expr on i (lower(b) desc nulls last, c); \
+     alter table i add constraint part check (a <> -1); create unique index part on i (b) where c > 0; create index expr on i (lower(b) desc nulls last, c); \
      create index hashed on i using hash (b); create unique index lone on i (b) include (c); \
      create index gin_j on i using gin (j jsonb_path_ops); create index brin_d on i using brin (d) with (pages_per_range = 8); \
      create index trgm on i using gin (b gin_trgm_ops); create index pattern on i (b text_pattern_ops, a desc); \
