@@ -211,6 +211,23 @@ async fn r15_g13_what_cannot_be_made_is_told_with_its_statement() {
     same(&from, &to, &["soft\tsoft_"]);
 }
 
+/// R17: what the source itself broke is refused by the target, told, and stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn r15_r17_a_reference_that_the_source_broke_is_told() {
+    let server = server();
+    replica_role(&server);
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    from.sql("create table p (id int primary key); create table c (id int primary key, p int references p, q int references p); \
+        insert into p values (1); set session_replication_role = replica; insert into c values (1, 4711, 1)");
+    let lines = copy_all(&from, &to).await;
+    let expect = "Foreign key c_p_fkey of public.c: the target refuses it (insert or update on table \"c\" violates \
+         foreign key constraint \"c_p_fkey\"); to make it: alter table";
+    assert!(lines.len() == 1 && lines[0].starts_with(expect), "{lines:#?}");
+    assert!(!lines[0].contains("4711"), "{lines:#?}");
+    assert_eq!(to.sql("select conname from pg_constraint where contype = 'f'"), "c_q_fkey");
+    assert_eq!(to.sql("select consistent_since is not null from freshet.checkpoint"), "t");
+}
+
 /// A second load finds the keys of the first in its way, and makes them again.
 #[tokio::test(flavor = "multi_thread")]
 async fn r15_foreign_keys_are_no_obstacle_to_another_load() {
