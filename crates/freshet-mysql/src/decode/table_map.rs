@@ -3,6 +3,7 @@
 //! Pure parsing into [`TableMap`]; [`super::plan`] makes a schema and cell readers of it. The optional metadata must be
 //! FULL: without names nothing can be matched to a target. Format: MySQL source documentation, "Table_map_event".
 
+use crate::decode::Flavour;
 use crate::values::reader::{Read, Reader, Short, bit};
 
 /// Type codes of columns (manual: "Field Types"; 140 and 141 are MariaDB's).
@@ -54,6 +55,8 @@ pub(super) struct MappedColumn<'a> {
     pub(super) labels: Vec<&'a [u8]>,
     /// Kind of geometry; dimensions of a vector.
     pub(super) detail: u64,
+    /// Has a place in the lists of character sets, which not only text has.
+    has_charset: bool,
 }
 
 /// A table's definition.
@@ -90,7 +93,7 @@ impl<'a> Head<'a> {
     }
 
     /// The columns.
-    pub(super) fn table_map(&self) -> Read<TableMap<'a>> {
+    pub(super) fn table_map(&self, flavour: Flavour) -> Read<TableMap<'a>> {
         let mut r = Reader::new(self.columns);
         let count = r.packed_len()?;
         let types = r.take(count)?;
@@ -98,7 +101,8 @@ impl<'a> Head<'a> {
         let nulls = r.take(count.div_ceil(8))?;
         let mut map = TableMap::default();
         for (at, code) in types.iter().enumerate() {
-            let column = MappedColumn { nullable: bit(nulls, at), ..column(*code, &mut meta)? };
+            let mut column = MappedColumn { nullable: bit(nulls, at), ..column(*code, &mut meta)? };
+            column.has_charset = column.is_character() || is_like_text(column.code, flavour);
             map.columns.push(column);
         }
         if !meta.is_empty() {
@@ -131,6 +135,14 @@ fn column<'a>(code: u8, meta: &mut Reader<'_>) -> Read<MappedColumn<'a>> {
     Ok(MappedColumn { code, meta, ..MappedColumn::default() })
 }
 
+/// What a server lists a character set for, as of bytes, though it is no text.
+fn is_like_text(code: u8, flavour: Flavour) -> bool {
+    match flavour {
+        Flavour::Mariadb => code == code::GEOMETRY,
+        Flavour::Mysql => code == code::VECTOR,
+    }
+}
+
 /// The first byte is the real type, with two bits of lengths over 255 bytes inverted in it.
 fn string(first: u8, second: u8) -> (u8, [u16; 2]) {
     const LENGTH_BITS: u8 = 0x30;
@@ -144,10 +156,12 @@ fn string(first: u8, second: u8) -> (u8, [u16; 2]) {
 }
 
 impl MappedColumn<'_> {
-    pub(super) fn is_numeric(&self) -> bool {
+    /// Has a place in the list of signs: a year has one as well.
+    fn is_numeric(&self) -> bool {
         matches!(
             self.code,
             code::TINY
+                | code::YEAR
                 | code::SHORT
                 | code::INT24
                 | code::LONG
@@ -158,7 +172,7 @@ impl MappedColumn<'_> {
         )
     }
 
-    pub(super) fn is_character(&self) -> bool {
+    fn is_character(&self) -> bool {
         matches!(
             self.code,
             code::VARCHAR
@@ -219,8 +233,8 @@ impl<'a> TableMap<'a> {
                 }
                 Ok(())
             }
-            field::DEFAULT_CHARSET => default_collation(self.of(MappedColumn::is_character), r),
-            field::COLUMN_CHARSET => each_collation(self.of(MappedColumn::is_character), r),
+            field::DEFAULT_CHARSET => default_collation(self.of(|column| column.has_charset), r),
+            field::COLUMN_CHARSET => each_collation(self.of(|column| column.has_charset), r),
             field::LABELS_DEFAULT_CHARSET => default_collation(self.of(MappedColumn::is_labelled), r),
             field::LABELS_COLUMN_CHARSET => each_collation(self.of(MappedColumn::is_labelled), r),
             field::COLUMN_NAME => names(self.of(|_| true), r),

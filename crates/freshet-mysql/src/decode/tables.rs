@@ -142,7 +142,7 @@ impl Tables {
         flavour: Flavour,
         options: &DecodeOptions,
     ) -> Result<Mapped, MapError> {
-        let map = head.table_map()?;
+        let map = head.table_map(flavour)?;
         if flavour == Flavour::Mariadb && plan::is_sequence(&map) {
             return Ok(Mapped::Other);
         }

@@ -115,3 +115,51 @@ async fn m1_to_m16_every_type_of_mysql() {
     let _turn = crate::common::turn().await;
     both_ways(mysql(), "types_a").await;
 }
+
+/// What the columns after a type under test hold, as [`follow`] prints them.
+const FOLLOWERS: &str = "UInt(4294967295) Int(-1) UInt(4294967295) Text(\"é\") Text(\"é\") Enum(1) Set(1) \
+    UInt(18446744073709551615) Bytes([255])";
+
+/// Columns have the signs and character sets that they are declared with, whatever stands before them: the binlog lists
+/// both without names.
+async fn follow(server: &MyServer, database: &'static str) {
+    let start = end_of_binlog(server).await;
+    server.sql(&format!("create database {database} character set utf8mb4"));
+    let of_this_server: Vec<&Case> = cases(server).collect();
+    for Case(_, name, column, values) in of_this_server.iter().copied() {
+        server.sql(&format!(
+            "set sql_mode=''; use {database}; create table `{name}` (id int unsigned primary key, v {column}, n bigint, \
+             u int unsigned, l varchar(9) character set latin1, t text, e enum('é') character set utf8mb3, \
+             s set('é') character set latin1, f bigint unsigned, b blob); \
+             insert into `{name}` values \
+             (4294967295, {}, -1, 4294967295, 'é', 'é', 'é', 'é', 18446744073709551615, x'ff')",
+            values[0]
+        ));
+    }
+    let batch = capture(server, &start, database, special(server).await).await.unwrap();
+    let changes = changes(&batch);
+    assert_eq!(changes.len(), of_this_server.len());
+    let mut faults = Vec::new();
+    for change in changes {
+        let cell = |at| format!("{:?}", change.after().get(at).unwrap());
+        let told: Vec<String> = (0..10).filter(|at| *at != 1).map(cell).collect();
+        if told.join(" ") != FOLLOWERS {
+            faults.push(format!("{}: {}", change.schema.name(), told.join(" ")));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+/// M3, M13: MariaDB.
+#[tokio::test]
+async fn m3_m13_what_follows_every_type_of_mariadb() {
+    let _turn = crate::common::turn().await;
+    follow(mariadb(), "follow").await;
+}
+
+/// M3, M13: MySQL.
+#[tokio::test]
+async fn m3_m13_what_follows_every_type_of_mysql() {
+    let _turn = crate::common::turn().await;
+    follow(mysql(), "follow").await;
+}
