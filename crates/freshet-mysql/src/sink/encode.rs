@@ -42,8 +42,8 @@ pub(crate) enum Encoder {
     Hex,
     /// Bits as a number.
     Bit,
-    /// Bits of PostgreSQL, which are text already.
-    BitText,
+    /// Bits as their digits: so many, or as many as there are where the digits are what came (`bit varying`).
+    BitText(Option<u32>),
     Enum,
     EnumText(Vec<String>),
     Set,
@@ -175,7 +175,8 @@ impl Encoder {
             }
             (E::Hex, V::Bytes(bytes)) => hex(bytes, out),
             (E::Bit, V::Bytes(bytes)) => return bits(bytes, out),
-            (E::BitText, V::Bytes(bytes)) => quote(bytes, out),
+            (E::BitText(None), V::Bytes(digits)) => quote(digits, out),
+            (E::BitText(Some(length)), V::Bytes(bytes)) => return bit_digits(*length, bytes, out),
             (E::Enum, V::Enum(index)) => put(out, index),
             (E::EnumText(labels), V::Enum(index)) => return label(labels, index, out),
             (E::Set, V::Set(bits)) => put(out, bits),
@@ -210,6 +211,16 @@ pub(crate) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(rest);
     out.push(b'\'');
+}
+
+/// The last bits of these bytes, first bit first.
+fn bit_digits(length: u32, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+    let Some(padding) = (bytes.len() * 8).checked_sub(length as usize) else { return Err(Fault::Kind) };
+    out.push(b'\'');
+    let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
+    out.extend(bits.skip(padding).map(|bit| b'0' + bit));
+    out.push(b'\'');
+    Ok(())
 }
 
 fn hex(bytes: &[u8], out: &mut Vec<u8>) {
@@ -375,6 +386,9 @@ mod tests {
         check(&Encoder::Interval, ValueRef::Interval(span), "'-13 mons 2 days -00:00:00.000003'");
         check(&Encoder::TimeTz, ValueRef::TimeTz(Time(3_661_000_000), -5400), "'01:01:01-01:30'");
         check(&Encoder::Bit, ValueRef::Bytes(&[2, 1]), "513");
+        check(&Encoder::BitText(Some(10)), ValueRef::Bytes(&[2, 1]), "'1000000001'");
+        check(&Encoder::BitText(Some(8)), ValueRef::Bytes(&[5]), "'00000101'");
+        check(&Encoder::BitText(None), ValueRef::Bytes(b"101"), "'101'");
         assert_eq!(day(Date::INFINITY, &mut Vec::new()), Err(Fault::Date));
     }
 }

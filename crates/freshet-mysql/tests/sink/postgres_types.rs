@@ -53,6 +53,12 @@ fn cases() -> Vec<(DataType, &'static str, Write, &'static str)> {
         (DataType::Json { binary: true }, "jsonb", text("{\"a\": 1e400}"), "{\"a\": 1e400}"),
         (named("int4range"), "int4range", text("[1,5)"), "[1,5)"),
         (DataType::Array { element: Box::new(bigint()) }, "bigint[]", text("{1,NULL}"), "{1,NULL}"),
+        (
+            DataType::Bit { length: Some(10), varying: false },
+            "bit(10)",
+            value(|r| r.bytes(&[2, 1])),
+            "1000000001",
+        ),
         (DataType::Bit { length: Some(3), varying: true }, "varbit(3)", value(|r| r.bytes(b"101")), "101"),
         (
             DataType::Uuid,
