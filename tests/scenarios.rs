@@ -8,6 +8,8 @@
 
 #[path = "scenarios/control.rs"]
 mod control;
+#[path = "scenarios/differential/mod.rs"]
+mod differential;
 #[path = "scenarios/directions.rs"]
 mod directions;
 #[path = "scenarios/ends.rs"]

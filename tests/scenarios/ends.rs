@@ -20,6 +20,11 @@ pub(crate) enum Kind {
 pub(crate) const KINDS: [Kind; 3] = [Kind::MariaDb, Kind::MySql, Kind::Postgres];
 
 impl Kind {
+    /// Of the family of MySQL.
+    pub(crate) fn is_my(self) -> bool {
+        self != Kind::Postgres
+    }
+
     /// The word of a pipeline file.
     pub(crate) fn word(self) -> &'static str {
         match self {

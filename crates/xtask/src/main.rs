@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod demo;
+mod differential;
 mod kill;
 mod mutants;
 mod release;
@@ -67,6 +68,18 @@ enum Chore {
         #[arg(long, value_enum, default_value = "postgres")]
         target: kill::Server,
     },
+    /// Compare random schemas, rows and transactions on both ends, in every direction
+    Differential {
+        /// How long, all directions together
+        #[arg(long, default_value_t = 60)]
+        minutes: u64,
+        /// One direction, such as postgres-to-mysql (default: all nine)
+        #[arg(long)]
+        direction: Option<String>,
+        /// The first round's seed: repeats a round that failed
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Break the protocol in one listed way after another; a test must notice each
     Mutants {
         /// Mutants to run, by name (default: all)
@@ -88,6 +101,9 @@ fn main() -> ExitCode {
         Chore::Demo { keep } => demo::run(keep),
         Chore::Test { quick } => test::run(quick),
         Chore::Kill { kills, seed, source, target } => kill::run(kills, seed, source, target),
+        Chore::Differential { minutes, direction, seed } => {
+            differential::run(minutes, direction.as_deref(), seed)
+        }
         Chore::Mutants { names, quick } => mutants::run(&names, quick),
         Chore::Tidy => tidy::run(),
         Chore::Ci => ci::run(),
