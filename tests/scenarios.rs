@@ -10,8 +10,6 @@
 mod control;
 #[path = "scenarios/differential/mod.rs"]
 mod differential;
-#[path = "scenarios/directions.rs"]
-mod directions;
 #[path = "scenarios/ends.rs"]
 mod ends;
 #[path = "scenarios/examples.rs"]
