@@ -3,7 +3,10 @@
 use crate::common::cutter::{Cut, Cutter};
 use crate::common::{Database, server};
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
-use freshet_core::{Error, ErrorKind, LogId};
+use freshet_core::table::{
+    ColumnInfo, Dialect, Native, Object, ObjectKind, Piece, SequenceInfo, SequenceRole, TableInfo,
+};
+use freshet_core::{Error, ErrorKind, LogId, TableName};
 use freshet_postgres::PostgresSink;
 use freshet_testkit::conformance::sink::{Script, Table, Target, mark, position};
 use freshet_testkit::servers::seed;
@@ -17,6 +20,51 @@ struct Life {
     keyed: Table,
 }
 
+/// The same table with what only a source of PostgreSQL has.
+fn as_from_postgres(plan: &TablePlan) -> TablePlan {
+    let words = |text: &str| Piece::Words(text.to_owned());
+    let own = || Piece::Table(plan.info.name().clone());
+    let object = |kind, name: &str, statement| Object {
+        kind,
+        name: name.to_owned(),
+        deferrable: false,
+        obstacle: None,
+        definition: String::new(),
+        statement,
+    };
+    let constraint = |kind, name: &str, rest: Vec<Piece>| {
+        let head = vec![words("alter table "), own(), words(" add constraint "), Piece::Name];
+        object(kind, name, [head, rest].concat())
+    };
+    let table = &plan.target.table;
+    let index =
+        vec![words("create index "), Piece::Name, words(" on "), own(), words(" using btree (name, id)")];
+    let references = vec![words(" foreign key (id) references "), own(), words(" (id) on delete cascade")];
+    let objects = vec![
+        constraint(ObjectKind::Key, &format!("{table}_key"), vec![words(" primary key (id)")]),
+        object(ObjectKind::Index, &format!("{table}_two"), index),
+        constraint(ObjectKind::Check, "positive", vec![words(" check (id >= 0)")]),
+        constraint(ObjectKind::ForeignKey, "to_itself", references),
+    ];
+    let sequence = SequenceInfo {
+        name: TableName::new("conf", format!("{table}_seq")),
+        column: None,
+        role: SequenceRole::Free,
+        is_default: false,
+        data_type: "bigint".to_owned(),
+        options: "increment by 4".to_owned(),
+        last: Some(41),
+    };
+    let columns = ["bigint", "text"];
+    let info = TableInfo {
+        dialect: Dialect::Postgres,
+        columns: columns.map(|n| ColumnInfo { native_type: n.into(), ..ColumnInfo::default() }).into(),
+        native: Native { objects, sequences: vec![sequence], ..Native::default() },
+        ..(*plan.info).clone()
+    };
+    TablePlan { info: Arc::new(info), target: plan.target.clone() }
+}
+
 impl Life {
     /// Tables of one run: names of their own in a shared database.
     fn new(run: i64, cut: Cut) -> Self {
@@ -25,7 +73,9 @@ impl Life {
             Cut::After => "after",
         };
         let table = |kind: &str, key| Table::new("conf", &format!("{kind}_{word}_{run}"), key);
-        Self { counted: table("counted", false), keyed: table("keyed", true) }
+        let mut keyed = table("keyed", true);
+        keyed.plan = as_from_postgres(&keyed.plan);
+        Self { counted: table("counted", false), keyed }
     }
 
     /// Changes that fail or show when they are applied twice, or not at all.
@@ -94,6 +144,11 @@ impl Life {
             "40\tpart",
         ];
         assert_eq!(keyed, expect);
+        let made = "select contype::text, conname from pg_constraint where contype <> 'p' and conrelid = '{}'::regclass union all \
+             select 'i', right(indexrelid::regclass::text, 4) from pg_index where indrelid = '{}'::regclass union all \
+             select 's', last_value::text from pg_sequences where '{}_seq' like '%.' || sequencename order by 1, 2";
+        let made = db.lines(&made.replace("{}", &self.keyed.target().to_string()));
+        assert_eq!(made, ["c\tpositive", "f\tto_itself", "i\t_key", "i\t_two", "s\t41"], "each once");
     }
 }
 
@@ -123,6 +178,7 @@ async fn one_run(db: Arc<Database>, nth: i64, cut: Cut) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn t10_a_connection_that_ends_at_any_message_loses_and_doubles_nothing() {
     let server = server();
+    server.sql("grant set on parameter session_replication_role to freshet");
     let step = if std::env::var_os("FRESHET_EVERY_MESSAGE").is_some() { 1 } else { 29 };
     for cut in [Cut::Before, Cut::After] {
         let db = Arc::new(Database::new(&server));
