@@ -13,7 +13,7 @@ use postgres_protocol::message::frontend;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::{TcpSocket, UnixStream, lookup_host};
 
@@ -23,6 +23,9 @@ const MESSAGE_BYTES_MAX: usize = (1 << 30) + (64 << 20);
 const READ_BYTES: usize = 256 << 10;
 /// Tag and length.
 const HEADER_BYTES: usize = 5;
+/// A server that answers within this is near. Over a longer way a small receive buffer would be the limit of what can be
+/// under way, and the kernel chooses its size.
+const NEAR: Duration = Duration::from_millis(2);
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -88,11 +91,11 @@ async fn tcp(options: &ConnectOptions, receive_buffer_bytes: Option<u32>) -> Res
 
 async fn tcp_to(address: SocketAddr, receive_buffer_bytes: Option<u32>) -> io::Result<tokio::net::TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    if let Some(bytes) = receive_buffer_bytes {
-        // Before connecting: the window's scale is agreed on then.
-        socket.set_recv_buffer_size(bytes as usize)?;
-    }
+    let begun = Instant::now();
     let stream = TcpSocket::from_std_stream(socket.into()).connect(address).await?;
+    if let Some(bytes) = receive_buffer_bytes.filter(|_| begun.elapsed() < NEAR) {
+        SockRef::from(&stream).set_recv_buffer_size(bytes as usize)?;
+    }
     stream.set_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
     SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;

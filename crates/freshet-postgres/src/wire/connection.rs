@@ -14,9 +14,9 @@ use postgres_protocol::message::backend::{ErrorResponseBody, Message as Parsed};
 use postgres_protocol::message::frontend;
 use std::time::Duration;
 
-/// The receive buffer of a replication connection: a walsender packs messages once the socket is full, and is twice as
-/// fast then at half its CPU; much more or less than this and it is not (bench/notes.md).
-const RECEIVE_BUFFER_BYTES: u32 = 256 << 10;
+/// The receive buffer of a replication connection: small, so that it is full soon, and the walsender's messages gather
+/// in its own (`paced`, bench/notes.md).
+const RECEIVE_BUFFER_BYTES: u32 = 128 << 10;
 
 /// The rows of an answer, as text.
 #[derive(Clone, Debug, Default)]

@@ -2,9 +2,9 @@
 //!
 //! A walsender sends each message by itself. To a reader that waits for it, every one of them is a wake-up, which costs
 //! both sides more than the message. While much comes in, the socket is therefore taken out of the runtime's poll, where
-//! each arrival would wake a thread although nobody reads, and is looked at after a pause: meanwhile the kernel gathers
-//! what comes, and once its buffers are full the sender's too, which makes its sends cheap. What comes slowly is read as
-//! it comes: a few transactions a second are never kept back.
+//! each arrival would wake a thread although nobody reads, and is looked at after a pause. Meanwhile its small receive
+//! buffer fills, and from then on the sender's own buffer, which costs it no packet: what was gathered there follows in
+//! large pieces as soon as we read. What comes slowly is read as it comes: a few transactions a second are never kept back.
 //!
 //! Not for Unix sockets, which gather nothing. Invariant: a pause follows only on a read, and ends by a look at the
 //! socket, so that nothing that has arrived waits for longer than [`PAUSE_MAX`].
@@ -22,14 +22,15 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const BUSY_BYTES_PER_MS: usize = 4 << 10;
 /// What is judged at once, so that the messages of one transaction are not taken for a flood.
 const WINDOW: Duration = Duration::from_millis(2);
-/// The pauses grow while less comes in than the socket holds.
+/// The pauses grow while less than a gulp comes after one.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
-const PAUSE_MAX: Duration = Duration::from_millis(4);
+const PAUSE_MAX: Duration = Duration::from_millis(8);
+const GULP_BYTES: usize = 256 << 10;
 /// So many looks after each other that find little put it back into the poll: on a machine that is short of CPU the sender
 /// may be away for a while in the middle of a flood.
 const IDLE_LOOKS_MAX: u32 = 3;
 /// After a read of so much, or of all that there was room for, there is more: no pause.
-const FULL_BYTES: usize = 64 << 10;
+const FULL_BYTES: usize = 32 << 10;
 
 /// The socket, in the poll of the runtime or out of it.
 enum Socket {
@@ -119,7 +120,7 @@ impl Paced {
         if self.idle_looks >= IDLE_LOOKS_MAX {
             return self.unpark();
         }
-        self.pause_for = match self.window_bytes < FULL_BYTES {
+        self.pause_for = match self.window_bytes < GULP_BYTES {
             true => (self.pause_for * 2).min(PAUSE_MAX),
             false => self.pause_for,
         };
