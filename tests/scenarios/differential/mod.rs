@@ -33,6 +33,7 @@ const SIZES: [Size; 3] = [
     Size { tables: 9, columns: 12, rows: 1_500, transactions: 150 },
 ];
 const ROUNDS: u64 = 2;
+const SEED: u64 = 1;
 
 /// What stops a pipeline as documented, so that it has to load again: the sources, words of the message, what somebody must
 /// have done, and why.
@@ -80,7 +81,8 @@ fn differential(from: Server, to: Server) {
         pair::relax(&to.target());
     }
     let began = Instant::now();
-    let first = seed();
+    // CI repeats the same rounds, so that a failure is of what was changed; new ones are drawn by the command.
+    let first = if seconds.is_some() || std::env::var_os("FRESHET_SEED").is_some() { seed() } else { SEED };
     let mut done = Done::default();
     for number in 0.. {
         let goes_on = match seconds {

@@ -79,11 +79,6 @@ fn is_last_timestamp(literal: &str) -> bool {
     literal == LAST_TIMESTAMP
 }
 
-/// A version of 6 or more: digit 13, behind a quote and two hyphens.
-fn is_uuid_of_a_late_version(literal: &str) -> bool {
-    literal.chars().nth(15).and_then(|c| c.to_digit(16)).unwrap_or(0) >= 6
-}
-
 /// The whole list of what is not compared although it could be drawn.
 const LEFT_OUT: &[LeftOut] = &[
     LeftOut {
@@ -99,13 +94,6 @@ const LEFT_OUT: &[LeftOut] = &[
         ddl: "timestamptz(0)",
         only: Some(is_last_timestamp),
         _reason: "as timestamptz",
-    },
-    LeftOut {
-        from: &[Server::Postgres],
-        to: &[Server::MariaDb],
-        ddl: "uuid",
-        only: Some(is_uuid_of_a_late_version),
-        _reason: "to be mended: MariaDB's uuid refuses some of them, which PostgreSQL's takes; it stops by name",
     },
     LeftOut {
         from: &[Server::MySql],
@@ -446,14 +434,3 @@ const POSTGRES: &[Type] = &[
         Listed(&["'({i},\"x, y\")'", "row(null, null)::pair", "'(,)'", "'({j},)'"]),
     ),
 ];
-
-#[test]
-fn what_is_left_out_is_told_apart() {
-    let direction = Direction { from: Server::Postgres, to: Server::MariaDb };
-    let is_out = |uuid: &str| is_left_out(direction, "uuid", Some(uuid));
-    assert!(is_out("'33f7546d-e5bf-bab1-3b13-973d284cb9b8'"));
-    assert!(is_out("'109fc868-fb89-9b7b-8055-6211f2749a36'"));
-    assert!(!is_out("'c389daed-63d1-4a06-d733-43bc3076f8ed'"));
-    assert!(!is_out("'00000000-0000-0000-0000-000000000000'"));
-    assert!(!is_left_out(direction, "uuid", None));
-}

@@ -18,7 +18,7 @@
 //! | text, longer varchar | `longtext` |
 //! | bytea | `longblob` |
 //! | bit, varbit, json, jsonb, arrays, ranges, enums, every other type | PostgreSQL's own text |
-//! | uuid | `uuid` on MariaDB, text on MySQL |
+//! | uuid | `char(36)`: MariaDB's `uuid` refuses some that PostgreSQL's takes |
 //! | money, oid, pg_lsn | `bigint` (cents), `int unsigned`, `bigint unsigned` |
 //!
 //! Text of PostgreSQL is compared by its bytes, trailing blanks included (`utf8mb4_0900_bin`, `utf8mb4_nopad_bin`), so that
@@ -35,6 +35,8 @@ use freshet_core::{Column, DataType};
 const VARCHAR_CHARS_MAX: u32 = 255;
 /// The first MariaDB with vectors.
 const VECTOR_MARIADB_MIN: (u16, u16, u16) = (11, 7, 0);
+/// Every UUID, in the one spelling that we write.
+const UUID_TEXT: &str = "char(36) character set ascii collate ascii_bin";
 const DECIMAL_DIGITS_MAX: u16 = 65;
 const DECIMAL_SCALE_MAX: i16 = 30;
 
@@ -64,7 +66,7 @@ pub(crate) fn declare(
 ) -> Result<Declared, String> {
     match dialect {
         Dialect::Mysql => declare_mysql(column, native, facts),
-        Dialect::Postgres => declare_postgres(column, native, in_key, facts),
+        Dialect::Postgres => declare_postgres(column, native, in_key),
     }
 }
 
@@ -93,11 +95,11 @@ fn declare_mysql(column: &Column, native: &str, facts: Facts) -> Result<Declared
 fn uuid(facts: Facts) -> &'static str {
     match facts.is_mariadb && facts.version >= (10, 7, 0) {
         true => "uuid",
-        false => "char(36) character set ascii collate ascii_bin",
+        false => UUID_TEXT,
     }
 }
 
-fn declare_postgres(column: &Column, native: &str, in_key: bool, facts: Facts) -> Result<Declared, String> {
+fn declare_postgres(column: &Column, native: &str, in_key: bool) -> Result<Declared, String> {
     let text = || if in_key { format!("varchar({VARCHAR_CHARS_MAX})") } else { "longtext".to_owned() };
     Ok(match &column.data_type {
         DataType::Bool => plain("tinyint(1)"),
@@ -123,7 +125,7 @@ fn declare_postgres(column: &Column, native: &str, in_key: bool, facts: Facts) -
         | DataType::Json { .. }
         | DataType::Array { .. }
         | DataType::Named { .. } => by_bytes(text()),
-        DataType::Uuid => plain(uuid(facts)),
+        DataType::Uuid => plain(UUID_TEXT),
         DataType::Money => plain("bigint"),
         DataType::Oid => plain("int unsigned"),
         DataType::Lsn => plain("bigint unsigned"),
