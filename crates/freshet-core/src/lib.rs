@@ -25,6 +25,7 @@ pub mod window;
 
 /// The traits and records of the durable log.
 pub mod log;
+pub mod own_ids;
 
 pub use codec::{Batch, BatchBuilder, EventRef, RowRef};
 pub use error::{Error, ErrorKind, Result};

@@ -39,6 +39,7 @@ use bound::Bound;
 use catalog::TargetTable;
 use control::{Advance, Control, Intent, Owner, Recorded};
 use freshet_core::gtid::Uuid;
+use freshet_core::own_ids::OwnIds;
 use freshet_core::sink::{Applied, ChunkLoader, Ownership, PrepareMode, Sink, TablePhase, TablePlan};
 use freshet_core::table::Chunk;
 use freshet_core::window::{StepKind, Window};
@@ -51,18 +52,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::task::JoinHandle;
 
-/// Ids of own take-overs that are remembered: a target may come back from a backup of a few of them ago.
-const IDS_MAX: usize = 64;
-
 /// A MySQL or MariaDB target.
 pub struct MySqlSink {
     options: Arc<SinkOptions>,
     control: Control,
     owned: Option<Owned>,
-    /// Ids that this sink took over or tried to take over with.
-    ids: Vec<Uuid>,
-    /// The last of them that is known to have owned the checkpoint.
-    owned_as: Option<Uuid>,
+    ids: OwnIds,
 }
 
 /// A window on its way, with the connection that it is on.
@@ -90,7 +85,7 @@ impl MySqlSink {
     /// A sink; connects at the first take-over.
     pub fn new(options: SinkOptions) -> Self {
         let control = Control::new(&options);
-        Self { options: Arc::new(options), control, owned: None, ids: Vec::new(), owned_as: None }
+        Self { options: Arc::new(options), control, owned: None, ids: OwnIds::default() }
     }
 
     fn owned(&mut self) -> Result<&mut Owned> {
@@ -118,7 +113,7 @@ impl MySqlSink {
     async fn connect_and_take_over(&mut self) -> Result<(Owned, Ownership)> {
         let mut session = session::open(&self.options).await?;
         self.control.ensure(&mut session).await?;
-        let ours: &[Uuid] = if self.owned_as.is_some() { &self.ids } else { &[] };
+        let ours = self.ids.owners();
         if !ours.is_empty() {
             self.control.refuse_stolen(&mut session, ours).await?;
         }
@@ -126,12 +121,11 @@ impl MySqlSink {
         let id = Uuid(rand::random());
         let taken = self.control.take_over(&mut session, id, ours).await;
         // Also when the answer was lost: it may be ours by now.
-        remember(&mut self.ids, id, self.owned_as);
+        self.ids.tried(id);
         let taken = taken?;
         // Whoever owned in between, and loaders that passed the old owner's check, are registered by now.
-        let ours: &[Uuid] = if self.owned_as.is_some() { &self.ids } else { &[] };
-        self.control.end_sessions(&mut session, ours).await?;
-        self.owned_as = Some(id);
+        self.control.end_sessions(&mut session, self.ids.owners()).await?;
+        self.ids.owns(id);
         let recorded = self.finish_restarts(&mut session, taken.owner).await?;
         Ok(owned(session, taken, recorded))
     }
@@ -242,17 +236,6 @@ impl MySqlSink {
         // window would leave only when the caller has prepared the one after it.
         tokio::task::yield_now().await;
         Ok(Applied::Accepted)
-    }
-}
-
-/// Adds an id, and forgets the oldest of too many, but never the one that owned last: the checkpoint may be its own
-/// still, however often taking over has failed since.
-fn remember(ids: &mut Vec<Uuid>, id: Uuid, owned_as: Option<Uuid>) {
-    ids.push(id);
-    if ids.len() > IDS_MAX
-        && let Some(oldest) = ids.iter().position(|id| Some(*id) != owned_as)
-    {
-        ids.remove(oldest);
     }
 }
 
@@ -522,18 +505,5 @@ impl Sink for MySqlSink {
             Err(error) => Err(error),
         };
         self.settle(settled).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn t11_the_id_that_owned_last_is_not_forgotten() {
-        let ours = Uuid([1; 16]);
-        let mut ids = vec![Uuid([2; 16]), ours];
-        (0..3 * IDS_MAX).for_each(|_| remember(&mut ids, Uuid(rand::random()), Some(ours)));
-        assert!(ids.contains(&ours) && ids.len() == IDS_MAX);
     }
 }

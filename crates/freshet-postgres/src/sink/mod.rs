@@ -32,6 +32,7 @@ use bound::{Bound, Op};
 use catalog::TargetTable;
 use control::{Control, Owner, signed};
 use freshet_core::gtid::Uuid;
+use freshet_core::own_ids::OwnIds;
 use freshet_core::sink::{Applied, ChunkLoader, Ownership, PrepareMode, Sink, TablePhase, TablePlan};
 use freshet_core::table::Chunk;
 use freshet_core::window::{StepKind, Window};
@@ -50,18 +51,12 @@ use tokio_postgres::types::Type;
 /// rows/s against 349k).
 pub const PRIMARY_KEY_AFTER_LOAD: bool = true;
 
-/// Ids of own take-overs that are remembered: a target may come back from a backup of a few of them ago.
-const IDS_MAX: usize = 64;
-
 /// A PostgreSQL target.
 pub struct PostgresSink {
     options: Arc<SinkOptions>,
     control: Control,
     owned: Option<Owned>,
-    /// Ids that this sink took over or tried to take over with.
-    ids: Vec<Uuid>,
-    /// Whether one of them is known to have owned the checkpoint.
-    owned_once: bool,
+    ids: OwnIds,
 }
 
 /// What holds from a take-over to the next error.
@@ -88,7 +83,7 @@ impl PostgresSink {
     /// A sink; connects at the first take-over.
     pub fn new(options: SinkOptions) -> Self {
         let control = Control::new(&options);
-        Self { options: Arc::new(options), control, owned: None, ids: Vec::new(), owned_once: false }
+        Self { options: Arc::new(options), control, owned: None, ids: OwnIds::default() }
     }
 
     fn owned(&mut self) -> Result<&mut Owned> {
@@ -118,22 +113,21 @@ impl PostgresSink {
         session::refuse_pooler(&self.options, &session).await?;
         let client = &session.client;
         self.control.ensure(client).await?;
-        let ours: &[Uuid] = if self.owned_once { &self.ids } else { &[] };
-        if self.owned_once {
+        let ours = self.ids.owners();
+        if !ours.is_empty() {
             self.control.refuse_stolen(client, ours).await?;
         }
         self.control.end_sessions(client, ours).await?;
         let id = Uuid(rand::random());
         let taken = self.control.take_over(client, id, ours).await;
         // Also when the answer was lost: it may be ours by now.
-        self.ids.push(id);
-        self.ids.drain(..self.ids.len().saturating_sub(IDS_MAX));
+        self.ids.tried(id);
         let taken = taken?;
-        if !self.owned_once {
+        if self.ids.owners().is_empty() {
             // Loaders that passed the old owner's check are registered by now.
             self.control.end_sessions(client, &[]).await?;
         }
-        self.owned_once = true;
+        self.ids.owns(id);
         let tables = self.control.tables(client).await?;
         let targets = tables.iter().map(|t| (t.table.clone(), (t.target.clone(), t.phase))).collect();
         let ownership = Ownership {
