@@ -7,7 +7,7 @@
 //! large pieces as soon as we read. What comes slowly is read as it comes: a few transactions a second are never kept back.
 //!
 //! Not for Unix sockets, which gather nothing. Invariant: a pause follows only on a read, and ends by a look at the
-//! socket, so that nothing that has arrived waits for longer than [`PAUSE_MAX`].
+//! socket, so that nothing that has arrived waits for longer than [`PAUSE_MAX`] while somebody reads.
 
 use std::future::Future as _;
 use std::io::{self, Read as _, Write as _};
