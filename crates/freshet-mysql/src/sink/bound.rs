@@ -6,8 +6,10 @@
 use crate::catalog::{sql_ident, sql_name};
 use crate::sink::catalog::{TargetTable, key_names};
 use crate::sink::encode::{Encoder, Fault, Leniency, hex_upper, members};
+use crate::sink::form::{Bulk, Form, Literal};
 use crate::sink::options::Policies;
 use crate::sink::types;
+use crate::wire::BulkType;
 use freshet_core::{DataType, Error, Result, RowRef, TableName, TableSchema, ValueRef};
 use std::sync::Arc;
 
@@ -42,6 +44,17 @@ pub(crate) struct Bound {
     pub key_text: String,
     /// `insert into t (a, b) values `
     pub insert: String,
+    /// For inserts in bulk; `None` if a column's values need the text of a statement.
+    pub bulk: Option<BulkInsert>,
+}
+
+/// An insert of one row that is executed for many (MariaDB).
+#[derive(Debug)]
+pub(crate) struct BulkInsert {
+    /// `insert into t (a, b) values (?,?)`
+    pub sql: String,
+    /// In the order of the columns.
+    pub types: Vec<BulkType>,
 }
 
 /// A column that could not be encoded.
@@ -87,9 +100,15 @@ impl Bound {
             schema.columns().iter().map(|column| bind(source, target, column)).collect::<Result<_>>()?;
         let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
         let name = sql_name(&target.name);
+        let insert = format!("insert into {name} ({}) values ", names.join(", "));
+        let places = vec!["?"; columns.len()].join(",");
+        let types =
+            columns.iter().zip(schema.columns()).map(|(to, from)| to.encoder.bulk_type(&from.data_type));
+        let types: Option<Vec<BulkType>> = types.collect();
         Ok(Self {
             source: source.clone(),
-            insert: format!("insert into {name} ({}) values ", names.join(", ")),
+            bulk: types.map(|types| BulkInsert { sql: format!("{insert}({places})"), types }),
+            insert,
             target: name,
             key: schema.key().iter().map(|k| usize::from(*k)).collect(),
             key_text: key_names(schema).join(", "),
@@ -121,6 +140,21 @@ impl Bound {
         Ok(())
     }
 
+    /// Appends a row of an insert in bulk.
+    pub(crate) fn bulk_row(
+        &self,
+        bulk: &BulkInsert,
+        row: RowRef<'_>,
+        policies: &Policies,
+        leniency: &mut Leniency,
+        out: &mut Vec<u8>,
+    ) -> Written {
+        for (at, (cell, column)) in row.cells().zip(&bulk.types).enumerate() {
+            self.write(at, cell, policies, leniency, &mut Bulk { out, column: *column })?;
+        }
+        Ok(())
+    }
+
     fn literal(
         &self,
         column: usize,
@@ -129,11 +163,21 @@ impl Bound {
         leniency: &mut Leniency,
         out: &mut Vec<u8>,
     ) -> Written {
+        self.write(column, cell, policies, leniency, &mut Literal(out))
+    }
+
+    fn write(
+        &self,
+        column: usize,
+        cell: Result<ValueRef<'_>>,
+        policies: &Policies,
+        leniency: &mut Leniency,
+        form: &mut impl Form,
+    ) -> Written {
         let cell = cell.map_err(|e| self.refuse(column, Fault::Image(e.message().to_owned())))?;
-        let start = out.len();
-        let written = self.columns[column].encoder.literal(cell, policies, leniency, out);
-        written.map_err(|fault| self.refuse(column, fault))?;
-        match self.columns[column].fills_null && out[start..] == *b"NULL" {
+        let written = self.columns[column].encoder.write(cell, policies, leniency, form);
+        let is_null = written.map_err(|fault| self.refuse(column, fault))?;
+        match self.columns[column].fills_null && is_null {
             true => Err(self.refuse(column, Fault::Null)),
             false => Ok(()),
         }

@@ -1,15 +1,14 @@
-//! A cell as a literal of SQL: exact, whatever the value, for sessions as `session.rs` makes them.
+//! Which value of the target a cell becomes: exact, whatever the value, for sessions as `session.rs` makes them.
 //!
-//! Floats are written with the fewest digits that give the same bits (a minus zero
-//! keeps its sign), bytes and text quoted with the connection's backslash escapes, enums and sets by number, so that no
-//! label is looked up. What has no place on the target is a [`Fault`]; no message holds a value.
+//! Not how a value is spelled, in a statement or in a bulk execution: that is `form.rs`. Enums and sets go by number, so
+//! that no label is looked up. What has no place on the target is a [`Fault`]; no message holds a value.
 
+use crate::sink::form::{Form, Literal};
 use crate::sink::json;
 use crate::sink::options::{DatePolicy, Policies, UndecodablePolicy};
+use crate::wire::BulkType;
 use freshet_core::temporal::{Date, DateTime, Interval, Time, Timestamp};
-use freshet_core::{ValueRef, undecodable};
-use std::fmt::Display;
-use std::io::Write;
+use freshet_core::{DataType, ValueRef, undecodable};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// The largest `time` of the servers, in microseconds: 838:59:59.
@@ -117,119 +116,118 @@ impl Leniency {
 }
 
 impl Encoder {
-    /// Appends the literal of a cell.
-    pub(crate) fn literal(
+    /// Writes a cell; whether as NULL.
+    pub(crate) fn write(
         &self,
         cell: ValueRef<'_>,
         policies: &Policies,
         leniency: &mut Leniency,
-        out: &mut Vec<u8>,
-    ) -> Result<(), Fault> {
+        form: &mut impl Form,
+    ) -> Result<bool, Fault> {
         match cell {
-            ValueRef::Null => out.extend_from_slice(b"NULL"),
+            ValueRef::Null => {
+                form.null();
+                return Ok(true);
+            }
             ValueRef::Absent => return Err(Fault::Absent),
-            ValueRef::Undecodable(bytes) => return self.undecodable(bytes, policies, out),
+            ValueRef::Undecodable(bytes) => self.undecodable(bytes, policies, form)?,
             ValueRef::Enum(0) if *self == Encoder::Enum => {
                 leniency.zero_enums += 1;
-                out.push(b'0');
+                form.uint(0)?;
             }
-            cell => match self.value(cell, out) {
-                Err(Fault::Date) if policies.dates == DatePolicy::Null => out.extend_from_slice(b"NULL"),
-                other => return other,
+            cell => match self.value(cell, form) {
+                Err(Fault::Date) if policies.dates == DatePolicy::Null => {
+                    form.null();
+                    return Ok(true);
+                }
+                other => other?,
             },
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn undecodable(&self, bytes: &[u8], policies: &Policies, out: &mut Vec<u8>) -> Result<(), Fault> {
+    /// How values of a column of this type of the source go in a bulk execution; `None` if they need an expression, or
+    /// are of a type that is no string.
+    pub(crate) fn bulk_type(&self, source: &DataType) -> Option<BulkType> {
+        use Encoder as E;
+        Some(match self {
+            E::Number => match source {
+                DataType::Int { unsigned: false, .. } | DataType::Money => BulkType::Signed,
+                _ => BulkType::Unsigned,
+            },
+            E::Bit | E::Enum | E::Set => BulkType::Unsigned,
+            E::Float => BulkType::Double,
+            E::Decimal => BulkType::Decimal,
+            E::Bytes => BulkType::Bytes,
+            E::Json | E::Hex => return None,
+            E::DecimalText
+            | E::Date
+            | E::Time
+            | E::DateTime
+            | E::Timestamp
+            | E::Interval
+            | E::TimeTz
+            | E::Text
+            | E::BitText(_)
+            | E::EnumText(_)
+            | E::SetText(_)
+            | E::Uuid
+            | E::Inet => BulkType::Text,
+        })
+    }
+
+    fn undecodable(&self, bytes: &[u8], policies: &Policies, form: &mut impl Form) -> Result<(), Fault> {
         let text = undecodable::replace(bytes).filter(|_| *self == Encoder::Text);
         match (policies.undecodable, text) {
-            (UndecodablePolicy::Replace, Some(text)) => quote(text.as_bytes(), out),
+            (UndecodablePolicy::Replace, Some(text)) => form.text(text.as_bytes()),
             _ => return Err(Fault::Undecodable),
         }
         Ok(())
     }
 
-    fn value(&self, cell: ValueRef<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn value(&self, cell: ValueRef<'_>, form: &mut impl Form) -> Result<(), Fault> {
         use Encoder as E;
         use ValueRef as V;
         match (self, cell) {
-            (E::Number, V::Bool(b)) => put(out, u8::from(b)),
-            (E::Number, V::Int(n)) => put(out, n),
-            (E::Number, V::UInt(n)) => put(out, n),
-            (E::Float, V::Float32(f)) => return float(f64::from(f), out),
-            (E::Float, V::Float64(f)) => return float(f, out),
-            (E::Decimal, V::Decimal(text)) if is_number(text) => out.extend_from_slice(text.as_bytes()),
+            (E::Number, V::Bool(b)) => return form.uint(u64::from(b)),
+            (E::Number, V::Int(n)) => return form.int(n),
+            (E::Number, V::UInt(n)) => return form.uint(n),
+            (E::Float, V::Float32(f)) => return float(f64::from(f), form),
+            (E::Float, V::Float64(f)) => return float(f, form),
+            (E::Decimal, V::Decimal(text)) if is_number(text) => form.decimal(text),
             (E::Decimal, V::Decimal(_)) => return Err(Fault::NotANumber),
-            (E::DecimalText, V::Decimal(text)) | (E::Text, V::Text(text)) => quote(text.as_bytes(), out),
-            (E::Json, V::Text(text)) => return json::literal(text, out),
-            (E::Date, V::Date(date)) => return day(date, out),
-            (E::Time, V::Time(time)) => return span(time, out),
-            (E::DateTime, V::DateTime(moment)) => return self::moment(moment, out),
-            (E::Timestamp, V::Timestamp(instant)) => return self::instant(instant, out),
-            (E::Interval, V::Interval(span)) => put_quoted(out, interval(span)),
-            (E::TimeTz, V::TimeTz(time, zone)) => put_quoted(out, time_tz(time, zone)),
-            (E::Bytes, V::Bytes(bytes)) => {
-                out.extend_from_slice(b"_binary");
-                quote(bytes, out);
-            }
-            (E::Hex, V::Bytes(bytes)) => hex(bytes, out),
-            (E::Bit, V::Bytes(bytes)) => return bits(bytes, out),
-            (E::BitText(None), V::Bytes(digits)) => quote(digits, out),
-            (E::BitText(Some(length)), V::Bytes(bytes)) => return bit_digits(*length, bytes, out),
-            (E::Enum, V::Enum(index)) => put(out, index),
-            (E::EnumText(labels), V::Enum(index)) => return label(labels, index, out),
-            (E::Set, V::Set(bits)) => put(out, bits),
-            (E::SetText(labels), V::Set(bits)) => set_text(labels, bits, out),
-            (E::Uuid, V::Bytes(bytes)) => return uuid(bytes, out),
-            (E::Inet, V::Bytes(bytes)) => return inet(bytes, out),
+            (E::DecimalText, V::Decimal(text)) | (E::Text, V::Text(text)) => form.text(text.as_bytes()),
+            (E::Json, V::Text(text)) => return form.expression(&json::literal(text)?),
+            (E::Date, V::Date(date)) => return day(date, form),
+            (E::Time, V::Time(time)) => return span(time, form),
+            (E::DateTime, V::DateTime(moment)) => return self::moment(moment, form),
+            (E::Timestamp, V::Timestamp(instant)) => return self::instant(instant, form),
+            (E::Interval, V::Interval(span)) => form.plain(interval(span)),
+            (E::TimeTz, V::TimeTz(time, zone)) => form.plain(time_tz(time, zone)),
+            (E::Bytes, V::Bytes(bytes)) => form.binary(bytes),
+            (E::Hex, V::Bytes(bytes)) => return form.raw(bytes),
+            (E::Bit, V::Bytes(bytes)) => return bits(bytes, form),
+            (E::BitText(None), V::Bytes(digits)) => form.text(digits),
+            (E::BitText(Some(length)), V::Bytes(bytes)) => return bit_digits(*length, bytes, form),
+            (E::Enum, V::Enum(index)) => return form.uint(u64::from(index)),
+            (E::EnumText(labels), V::Enum(index)) => return label(labels, index, form),
+            (E::Set, V::Set(bits)) => return form.uint(bits),
+            (E::SetText(labels), V::Set(bits)) => set_text(labels, bits, form),
+            (E::Uuid, V::Bytes(bytes)) => return uuid(bytes, form),
+            (E::Inet, V::Bytes(bytes)) => return inet(bytes, form),
             _ => return Err(Fault::Kind),
         }
         Ok(())
     }
 }
 
-/// Appends what prints; writing to memory cannot fail.
-fn put(out: &mut Vec<u8>, value: impl Display) {
-    let _ = write!(out, "{value}");
-}
-
-fn put_quoted(out: &mut Vec<u8>, value: impl Display) {
-    let _ = write!(out, "'{value}'");
-}
-
-/// A string between quotes. Bytes of characters of several bytes are never a quote or a backslash in UTF-8.
-pub(crate) fn quote(bytes: &[u8], out: &mut Vec<u8>) {
-    out.reserve(bytes.len() + 2);
-    out.push(b'\'');
-    let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|b| matches!(b, b'\'' | b'\\' | 0)) {
-        out.extend_from_slice(&rest[..at]);
-        out.push(b'\\');
-        out.push(if rest[at] == 0 { b'0' } else { rest[at] });
-        rest = &rest[at + 1..];
-    }
-    out.extend_from_slice(rest);
-    out.push(b'\'');
-}
-
 /// The last bits of these bytes, first bit first.
-fn bit_digits(length: u32, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+fn bit_digits(length: u32, bytes: &[u8], form: &mut impl Form) -> Result<(), Fault> {
     let Some(padding) = (bytes.len() * 8).checked_sub(length as usize) else { return Err(Fault::Kind) };
-    out.push(b'\'');
     let bits = bytes.iter().flat_map(|byte| (0..8).rev().map(move |at| byte >> at & 1));
-    out.extend(bits.skip(padding).map(|bit| b'0' + bit));
-    out.push(b'\'');
+    let digits: Vec<u8> = bits.skip(padding).map(|bit| b'0' + bit).collect();
+    form.text(&digits);
     Ok(())
-}
-
-fn hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(b"x'");
-    for byte in bytes {
-        out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-    }
-    out.push(b'\'');
 }
 
 /// The literal that `hex()` gives for the bytes of an `x'..'`.
@@ -237,17 +235,11 @@ pub(crate) fn hex_upper(literal: &[u8]) -> Vec<u8> {
     literal.iter().filter(|b| **b != b'x').map(u8::to_ascii_uppercase).collect()
 }
 
-/// `{:e}` gives the fewest digits that are read back as the same number, and always an exponent, which makes the
-/// literal a double. Minus zero goes as text, so that the minus is no operator; MariaDB has none
-/// and stores 0.
-fn float(f: f64, out: &mut Vec<u8>) -> Result<(), Fault> {
-    if !f.is_finite() {
+fn float(number: f64, form: &mut impl Form) -> Result<(), Fault> {
+    if !number.is_finite() {
         return Err(Fault::NotANumber);
     }
-    match f == 0.0 && f.is_sign_negative() {
-        true => out.extend_from_slice(b"'-0e0'"),
-        false => put(out, format_args!("{f:e}")),
-    }
+    form.float(number);
     Ok(())
 }
 
@@ -255,39 +247,39 @@ fn is_number(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.'))
 }
 
-fn day(date: Date, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn day(date: Date, form: &mut impl Form) -> Result<(), Fault> {
     if date == Date::INFINITY || date == Date::NEG_INFINITY || !(0..=9999).contains(&date.parts().0) {
         return Err(Fault::Date);
     }
-    put_quoted(out, date);
+    form.plain(date);
     Ok(())
 }
 
-fn moment(moment: DateTime, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn moment(moment: DateTime, form: &mut impl Form) -> Result<(), Fault> {
     let is_infinite = moment == DateTime::INFINITY || moment == DateTime::NEG_INFINITY;
     if is_infinite || !(0..=9999).contains(&moment.date_parts().0) {
         return Err(Fault::Date);
     }
-    put_quoted(out, moment);
+    form.plain(moment);
     Ok(())
 }
 
-fn instant(instant: Timestamp, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn instant(instant: Timestamp, form: &mut impl Form) -> Result<(), Fault> {
     if instant == Timestamp::ZERO_DATE {
-        put_quoted(out, "0000-00-00 00:00:00");
+        form.plain("0000-00-00 00:00:00");
         return Ok(());
     }
     if !instant.is_instant() {
         return Err(Fault::Date);
     }
-    moment(DateTime::from_micros_since_1970(instant.0).ok_or(Fault::Date)?, out)
+    moment(DateTime::from_micros_since_1970(instant.0).ok_or(Fault::Date)?, form)
 }
 
-fn span(time: Time, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn span(time: Time, form: &mut impl Form) -> Result<(), Fault> {
     if time.0.unsigned_abs() > TIME_MICROS_MAX as u64 {
         return Err(Fault::Date);
     }
-    put_quoted(out, time);
+    form.plain(time);
     Ok(())
 }
 
@@ -302,20 +294,19 @@ fn time_tz(time: Time, zone_s: i32) -> String {
     format!("{time}{sign}{h:02}:{m:02}{seconds}")
 }
 
-fn bits(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+fn bits(bytes: &[u8], form: &mut impl Form) -> Result<(), Fault> {
     if bytes.len() > 8 {
         return Err(Fault::Kind);
     }
-    put(out, bytes.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)));
-    Ok(())
+    form.uint(bytes.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte)))
 }
 
-fn label(labels: &[String], index: u16, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn label(labels: &[String], index: u16, form: &mut impl Form) -> Result<(), Fault> {
     let text = match index {
         0 => "",
         index => labels.get(usize::from(index) - 1).ok_or(Fault::Kind)?,
     };
-    quote(text.as_bytes(), out);
+    form.text(text.as_bytes());
     Ok(())
 }
 
@@ -323,28 +314,28 @@ fn label(labels: &[String], index: u16, out: &mut Vec<u8>) -> Result<(), Fault> 
 pub(crate) fn members(labels: &[String], literal: &[u8]) -> Vec<u8> {
     let number = std::str::from_utf8(literal).ok().and_then(|text| text.parse().ok());
     let mut out = Vec::new();
-    set_text(labels, number.unwrap_or_default(), &mut out);
+    set_text(labels, number.unwrap_or_default(), &mut Literal(&mut out));
     out
 }
 
-fn set_text(labels: &[String], bits: u64, out: &mut Vec<u8>) {
+fn set_text(labels: &[String], bits: u64, form: &mut impl Form) {
     let members = labels.iter().take(64).enumerate().filter(|(at, _)| bits >> at & 1 == 1);
     let text: Vec<&str> = members.map(|(_, label)| label.as_str()).collect();
-    quote(text.join(",").as_bytes(), out);
+    form.text(text.join(",").as_bytes());
 }
 
-fn uuid(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+fn uuid(bytes: &[u8], form: &mut impl Form) -> Result<(), Fault> {
     let bytes: [u8; 16] = bytes.try_into().map_err(|_| Fault::Kind)?;
-    put_quoted(out, freshet_core::gtid::Uuid(bytes));
+    form.plain(freshet_core::gtid::Uuid(bytes));
     Ok(())
 }
 
-fn inet(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Fault> {
+fn inet(bytes: &[u8], form: &mut impl Form) -> Result<(), Fault> {
     if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        put_quoted(out, Ipv4Addr::from(v4));
+        form.plain(Ipv4Addr::from(v4));
     } else {
         let v6: [u8; 16] = bytes.try_into().map_err(|_| Fault::Kind)?;
-        put_quoted(out, Ipv6Addr::from(v6));
+        form.plain(Ipv6Addr::from(v6));
     }
     Ok(())
 }
@@ -355,7 +346,7 @@ mod tests {
 
     fn check(encoder: &Encoder, cell: ValueRef<'_>, expect: &str) {
         let (mut out, mut leniency) = (Vec::new(), Leniency::default());
-        encoder.literal(cell, &Policies::default(), &mut leniency, &mut out).unwrap();
+        encoder.write(cell, &Policies::default(), &mut leniency, &mut Literal(&mut out)).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), expect);
     }
 
@@ -365,19 +356,16 @@ mod tests {
         check(&Encoder::Float, ValueRef::Float32(0.1), "1.0000000149011612e-1");
         for f in [f64::MAX, f64::MIN_POSITIVE, 5e-324, 0.1, 1.0 / 3.0] {
             let mut out = Vec::new();
-            float(f, &mut out).unwrap();
+            float(f, &mut Literal(&mut out)).unwrap();
             let read: f64 = String::from_utf8(out).unwrap().parse().unwrap();
             assert_eq!(read.to_bits(), f.to_bits());
         }
-        assert_eq!(float(f64::NAN, &mut Vec::new()), Err(Fault::NotANumber));
+        assert_eq!(float(f64::NAN, &mut Literal(&mut Vec::new())), Err(Fault::NotANumber));
     }
 
     #[test]
     fn strings_are_quoted() {
         check(&Encoder::Text, ValueRef::Text("it's a \\ and \0"), r"'it\'s a \\ and \0'");
-        let mut out = Vec::new();
-        quote(b"'\xff", &mut out);
-        assert_eq!(out, b"'\\'\xff'");
     }
 
     #[test]
@@ -389,6 +377,6 @@ mod tests {
         check(&Encoder::BitText(Some(10)), ValueRef::Bytes(&[2, 1]), "'1000000001'");
         check(&Encoder::BitText(Some(8)), ValueRef::Bytes(&[5]), "'00000101'");
         check(&Encoder::BitText(None), ValueRef::Bytes(b"101"), "'101'");
-        assert_eq!(day(Date::INFINITY, &mut Vec::new()), Err(Fault::Date));
+        assert_eq!(day(Date::INFINITY, &mut Literal(&mut Vec::new())), Err(Fault::Date));
     }
 }

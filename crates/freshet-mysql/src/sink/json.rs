@@ -5,7 +5,8 @@
 //! would be rounded, or lose their trailing zeros. Such numbers are put into the document by `json_replace`. Not a parser:
 //! the text was written by a server, and what is no JSON is refused by the target.
 
-use crate::sink::encode::{Fault, quote};
+use crate::sink::encode::Fault;
+use crate::sink::form::quote;
 use std::fmt::Write as _;
 use std::ops::Range;
 
@@ -15,23 +16,24 @@ const SCALE_MAX: usize = 30;
 /// Doubles from here to here are printed without an exponent.
 const PLAIN: Range<f64> = 1e-15..1e15;
 
-/// Appends the expression.
-pub(crate) fn literal(text: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
+/// The expression.
+pub(crate) fn literal(text: &str) -> Result<Vec<u8>, Fault> {
     let decimals = decimals(text)?;
+    let mut out = Vec::with_capacity(text.len() + 2);
     if decimals.is_empty() {
-        quote(text.as_bytes(), out);
-        return Ok(());
+        quote(text.as_bytes(), &mut out);
+        return Ok(out);
     }
     out.extend_from_slice(b"json_replace(cast(");
-    quote(text.as_bytes(), out);
+    quote(text.as_bytes(), &mut out);
     out.extend_from_slice(b" as json)");
     for Decimal { path, digits, precision, scale } in decimals {
         out.push(b',');
-        quote(path.as_bytes(), out);
+        quote(path.as_bytes(), &mut out);
         out.extend_from_slice(format!(",cast('{digits}' as decimal({precision},{scale}))").as_bytes());
     }
     out.push(b')');
-    Ok(())
+    Ok(out)
 }
 
 /// A number that a double does not stand for.

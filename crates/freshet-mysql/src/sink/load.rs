@@ -1,15 +1,15 @@
-//! One loading connection: a chunk's rows by inserts of many rows, and its control row, in one transaction, epoch
+//! One loading connection: a chunk's rows by inserts of many rows (in bulk on MariaDB), and its control row, in one transaction, epoch
 //! checked.
 //!
-//! A request is encoded while the server works on the one before. Not LOAD DATA LOCAL: it is off by default on MySQL, and
-//! it turns refusals into warnings. After an error the connection is of no use any more: the caller takes over and asks
+//! A request is encoded while the server works on the one before. Not LOAD DATA LOCAL: it is off by default on MySQL, it
+//! turns refusals into warnings, and bulk inserts are faster. After an error the connection is of no use any more: the caller takes over and asks
 //! for another.
 
 use crate::sink::bound::Bound;
 use crate::sink::catalog::TargetTable;
 use crate::sink::control::{Control, Owner};
 use crate::sink::options::SinkOptions;
-use crate::sink::plan::{About, Check, Expect, Insert, Op, Request, Requests, Values};
+use crate::sink::plan::{About, Insert, Op, Request, Requests, Values};
 use crate::sink::run::run_request;
 use crate::sink::session::Session;
 use crate::sink::transaction;
@@ -82,7 +82,7 @@ impl Loader {
         let session = self.session().await?;
         let begin = transaction::begin_chunk(session.facts.is_mariadb);
         session.run(&begin, "Beginning a chunk").await?;
-        let values = Values::new(&bound, session.facts);
+        let values = Values::new(&bound, session.facts, true);
         Ok(Open { chunk: chunk.clone(), bound, values, rows: 0 })
     }
 
@@ -160,10 +160,8 @@ impl Loader {
 
 fn requests(bound: &Arc<Bound>, insert: Insert, session: &Session) -> Vec<Request> {
     let about = About::Rows { bound: bound.clone(), op: Op::Insert, place: None };
-    let warnings = Some(insert.leniency.zero_enums);
-    let check = Check { expect: Expect::Rows(insert.rows), warnings, about };
     let mut requests = Requests::new(session.facts);
-    requests.leniently(&insert.sql, insert.leniency, check);
+    requests.insert(insert, about);
     requests.finish()
 }
 
@@ -172,7 +170,7 @@ async fn send_all(session: &mut Session, requests: &[Request], table: &TableName
     let mut outcomes = Vec::new();
     for request in requests {
         outcomes.clear();
-        let sent = run_request(&mut session.connection, request, &mut outcomes).await;
+        let sent = run_request(session, request, &mut outcomes).await;
         sent.map_err(|error| match error.kind() {
             ErrorKind::Reorder => {
                 Error::table(table.clone(), format!("Loading {table}: {}", error.message()))

@@ -20,6 +20,7 @@ mod control;
 mod ddl;
 mod encode;
 mod error;
+mod form;
 mod json;
 mod load;
 mod options;

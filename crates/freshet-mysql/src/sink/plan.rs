@@ -1,7 +1,7 @@
 //! From a window to requests: every row is encoded, and every policy decided, before one is sent.
 //!
-//! Not execution: `run.rs` sends what is planned here. Inserts are statements of many rows, deletes by a key of one
-//! column lists of keys; everything else is one statement for each row, many of which go in one request and answer with
+//! Not execution: `run.rs` sends what is planned here. Inserts are statements of many rows, or go in bulk, which spares
+//! the server half of its work (MariaDB); deletes by a key of one column are lists of keys; everything else is one statement for each row, many of which go in one request and answer with
 //! a count each, so an update names its row and costs no round trip of its own. There is no REPLACE and no ON DUPLICATE
 //! KEY UPDATE: either may change another row than the key's where a second unique index is hit. An upsert is a delete by
 //! key and an insert, which such an index refuses.
@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Statements of one request at most: their answers come back in one piece.
 const REQUEST_STATEMENTS_MAX: usize = 4_000;
+/// Fewer rows than these go as text, which needs no round trip of its own.
+const BULK_ROWS_MIN: usize = 32;
 /// Error values of enums in one statement after which no more rows are added: the server counts warnings in 16 bits.
 const ZERO_ENUMS_MAX: u32 = 1_000;
 /// Before a row whose enum holds the error value, which strict mode refuses, and after it.
@@ -81,11 +83,23 @@ pub(crate) struct Check {
     pub about: About,
 }
 
-/// Statements that are sent together.
-#[derive(Default)]
+/// What is sent together.
 pub(crate) struct Request {
-    pub sql: Vec<u8>,
+    pub payload: Payload,
+    /// One for each statement; a bulk insert is one.
     pub checks: Vec<Check>,
+}
+
+/// The text of statements, or the rows of an insert in bulk.
+pub(crate) enum Payload {
+    Text(Vec<u8>),
+    Bulk(Bulk),
+}
+
+/// Rows of an insert in bulk.
+pub(crate) struct Bulk {
+    pub bound: Arc<Bound>,
+    pub rows: Vec<u8>,
 }
 
 /// Requests in the making.
@@ -96,24 +110,32 @@ pub(crate) struct Requests {
 
 impl Requests {
     pub(crate) fn new(facts: Facts) -> Self {
-        Self { facts, out: vec![Request::default()] }
+        Self { facts, out: Vec::new() }
     }
 
     /// Adds a statement to the last request, or to a new one if that is full.
     pub(crate) fn add(&mut self, sql: &[u8], check: Check) {
-        let is_full = self.out.last().is_none_or(|last| {
-            last.checks.len() >= REQUEST_STATEMENTS_MAX
-                || (!last.sql.is_empty() && last.sql.len() + sql.len() >= self.facts.request_bytes_max)
-        });
-        if is_full {
-            self.out.push(Request::default());
+        let bytes_max = self.facts.request_bytes_max;
+        if let Some(Request { payload: Payload::Text(text), checks }) = self.out.last_mut()
+            && checks.len() < REQUEST_STATEMENTS_MAX
+            && text.len() + sql.len() < bytes_max
+        {
+            text.push(b';');
+            text.extend_from_slice(sql);
+            checks.push(check);
+            return;
         }
-        let Some(last) = self.out.last_mut() else { return };
-        if !last.sql.is_empty() {
-            last.sql.push(b';');
+        self.out.push(Request { payload: Payload::Text(sql.to_vec()), checks: vec![check] });
+    }
+
+    /// Adds an insert of several rows.
+    pub(crate) fn insert(&mut self, insert: Insert, about: About) {
+        let warnings = Some(insert.leniency.zero_enums);
+        let check = Check { expect: Expect::Rows(insert.rows), warnings, about };
+        match insert.payload {
+            Payload::Text(sql) => self.leniently(&sql, insert.leniency, check),
+            bulk @ Payload::Bulk(_) => self.out.push(Request { payload: bulk, checks: vec![check] }),
         }
-        last.sql.extend_from_slice(sql);
-        last.checks.push(check);
     }
 
     /// Adds a statement that is not about rows.
@@ -134,7 +156,7 @@ impl Requests {
     }
 
     pub(crate) fn finish(self) -> Vec<Request> {
-        self.out.into_iter().filter(|request| !request.checks.is_empty()).collect()
+        self.out
     }
 }
 
@@ -224,7 +246,7 @@ impl Planner<'_> {
     }
 
     fn inserts(&mut self, bound: &Arc<Bound>, rows: &[ImageRef], op: Op) -> Result<()> {
-        let mut many = Values::new(bound, self.requests.facts);
+        let mut many = Values::new(bound, self.requests.facts, rows.len() >= BULK_ROWS_MIN);
         for image in rows {
             let row = self.window.row(*image)?;
             let full = many.add(row, &self.options.policies);
@@ -241,9 +263,7 @@ impl Planner<'_> {
 
     fn insert(&mut self, bound: &Arc<Bound>, statement: Insert, op: Op, image: ImageRef) -> Result<()> {
         let about = self.about(bound, op, image)?;
-        let warnings = Some(statement.leniency.zero_enums);
-        let check = Check { expect: Expect::Rows(statement.rows), warnings, about };
-        self.requests.leniently(&statement.sql, statement.leniency, check);
+        self.requests.insert(statement, about);
         Ok(())
     }
 
@@ -412,7 +432,7 @@ fn in_table(table: &TableName, error: Error) -> Error {
 
 /// An insert of several rows.
 pub(crate) struct Insert {
-    pub sql: Vec<u8>,
+    pub payload: Payload,
     pub rows: u64,
     pub leniency: Leniency,
 }
@@ -421,53 +441,85 @@ pub(crate) struct Insert {
 pub(crate) struct Values {
     bound: Arc<Bound>,
     facts: Facts,
-    sql: Vec<u8>,
+    /// Whether rows go in bulk, but for those that lenient mode is for.
+    bulk: bool,
+    /// The statement so far, or the rows in bulk.
+    bytes: Vec<u8>,
     rows: u64,
     leniency: Leniency,
     row: Vec<u8>,
 }
 
 impl Values {
-    pub(crate) fn new(bound: &Arc<Bound>, facts: Facts) -> Self {
-        let (sql, row) = (Vec::new(), Vec::new());
-        Self { bound: bound.clone(), facts, sql, rows: 0, leniency: Leniency::default(), row }
+    pub(crate) fn new(bound: &Arc<Bound>, facts: Facts, is_many: bool) -> Self {
+        let bulk = is_many && facts.takes_bulk && bound.bulk.is_some();
+        let (bytes, row) = (Vec::new(), Vec::new());
+        Self { bound: bound.clone(), facts, bulk, bytes, rows: 0, leniency: Leniency::default(), row }
     }
 
-    /// Adds a row; the statement before it, if there is no room in that.
+    /// Adds a row; the insert before it, if there is no room in that.
     pub(crate) fn add(
         &mut self,
         row: freshet_core::RowRef<'_>,
         policies: &Policies,
     ) -> std::result::Result<Option<Insert>, Refused> {
-        let mut leniency = Leniency::default();
-        self.row.clear();
-        self.bound.row(row, policies, &mut leniency, &mut self.row)?;
-        if self.bound.insert.len() + self.row.len() > self.facts.packet_bytes_max {
+        let leniency = self.encode(row, policies)?;
+        if self.head_bytes() + self.row.len() > self.facts.packet_bytes_max {
             return Err(Refused { fault: Fault::TooLong, column: String::new() });
         }
-        let has_room = self.sql.len() + self.row.len() < self.facts.request_bytes_max;
+        let has_room = self.bytes.len() + self.row.len() < self.facts.request_bytes_max;
         let is_alike =
             leniency.is_lenient() == self.leniency.is_lenient() && self.leniency.zero_enums < ZERO_ENUMS_MAX;
         let full = if has_room && is_alike { None } else { self.take() };
-        if self.sql.is_empty() {
-            self.sql.extend_from_slice(self.bound.insert.as_bytes());
-        } else {
-            self.sql.push(b',');
-        }
-        self.sql.extend_from_slice(&self.row);
-        self.rows += 1;
         self.leniency.zero_enums += leniency.zero_enums;
+        if !self.is_bulk(self.leniency) {
+            let between = if self.rows == 0 { self.bound.insert.as_bytes() } else { b"," };
+            self.bytes.extend_from_slice(between);
+        }
+        self.bytes.extend_from_slice(&self.row);
+        self.rows += 1;
         Ok(full)
     }
 
-    /// The statement so far.
+    /// Encodes a row by itself: as text if lenient mode is for it, since the text is where the mode is set.
+    fn encode(
+        &mut self,
+        row: freshet_core::RowRef<'_>,
+        policies: &Policies,
+    ) -> std::result::Result<Leniency, Refused> {
+        let mut leniency = Leniency::default();
+        self.row.clear();
+        if let Some(bulk) = self.bound.bulk.as_ref().filter(|_| self.bulk) {
+            self.bound.bulk_row(bulk, row, policies, &mut leniency, &mut self.row)?;
+            if !leniency.is_lenient() {
+                return Ok(leniency);
+            }
+            leniency = Leniency::default();
+            self.row.clear();
+        }
+        self.bound.row(row, policies, &mut leniency, &mut self.row)?;
+        Ok(leniency)
+    }
+
+    fn is_bulk(&self, leniency: Leniency) -> bool {
+        self.bulk && !leniency.is_lenient()
+    }
+
+    /// What a request has beside its rows: the statement, or its number and the types.
+    fn head_bytes(&self) -> usize {
+        self.bound.insert.len() + 2 * self.bound.columns.len()
+    }
+
+    /// The insert so far.
     pub(crate) fn take(&mut self) -> Option<Insert> {
         if self.rows == 0 {
             return None;
         }
-        let sql = std::mem::take(&mut self.sql);
-        let insert = Insert { sql, rows: self.rows, leniency: self.leniency };
-        (self.rows, self.leniency) = (0, Leniency::default());
-        Some(insert)
+        let (bytes, leniency) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.leniency));
+        let payload = match self.is_bulk(leniency) {
+            true => Payload::Bulk(Bulk { bound: self.bound.clone(), rows: bytes }),
+            false => Payload::Text(bytes),
+        };
+        Some(Insert { payload, rows: std::mem::take(&mut self.rows), leniency })
     }
 }

@@ -8,9 +8,9 @@
 
 use crate::sink::control::fenced;
 use crate::sink::error::{Scope, statement_error};
-use crate::sink::plan::{About, Check, Expect, Op, Place, Request};
+use crate::sink::plan::{About, Check, Expect, Op, Payload, Place, Request};
 use crate::sink::session::Session;
-use crate::wire::{Connection, Outcome};
+use crate::wire::Outcome;
 use freshet_core::{Error, Mark, Result, TableName};
 
 /// One window, or a part of one, ready to be sent.
@@ -24,7 +24,7 @@ pub(crate) struct Work {
 
 /// Runs a window to its end: the mark that became durable, or `None` for a part. Gives the session back.
 pub(crate) async fn run(mut session: Session, work: Work) -> (Session, Result<Option<Mark>>) {
-    let outcome = send(&mut session.connection, work).await;
+    let outcome = send(&mut session, work).await;
     if outcome.is_err() {
         // Gives locks back at once; whatever this says, the owner takes over again before anything else.
         let _ = session.connection.exec("rollback").await;
@@ -32,24 +32,27 @@ pub(crate) async fn run(mut session: Session, work: Work) -> (Session, Result<Op
     (session, outcome)
 }
 
-async fn send(connection: &mut Connection, work: Work) -> Result<Option<Mark>> {
+async fn send(session: &mut Session, work: Work) -> Result<Option<Mark>> {
     let mut outcomes = Vec::new();
     for request in work.requests {
         outcomes.clear();
-        run_request(connection, &request, &mut outcomes).await?;
+        run_request(session, &request, &mut outcomes).await?;
     }
     let Some(mark) = work.end else { return Ok(None) };
-    let committed = connection.batch(work.commit.as_bytes(), &mut outcomes).await;
+    let committed = session.connection.batch(work.commit.as_bytes(), &mut outcomes).await;
     committed.map_err(|e| statement_error(&Scope::Session, "Committing a window", e))?;
     Ok(Some(mark))
 }
 
 pub(crate) async fn run_request(
-    connection: &mut Connection,
+    session: &mut Session,
     request: &Request,
     outcomes: &mut Vec<Outcome>,
 ) -> Result<()> {
-    let sent = connection.batch(&request.sql, outcomes).await;
+    let sent = match &request.payload {
+        Payload::Text(sql) => session.connection.batch(sql, outcomes).await,
+        Payload::Bulk(bulk) => session.insert_bulk(bulk).await.map(|outcome| outcomes.push(outcome)),
+    };
     for (outcome, check) in outcomes.iter().zip(&request.checks) {
         check.judge(*outcome)?;
     }

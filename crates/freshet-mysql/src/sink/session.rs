@@ -9,7 +9,8 @@ use crate::catalog::{self, sql_string};
 use crate::server::{Flavour, ServerFacts};
 use crate::sink::error::{Scope, statement_error};
 use crate::sink::options::SinkOptions;
-use crate::wire::{Connection, Rows};
+use crate::sink::plan::Bulk;
+use crate::wire::{Connection, Outcome, Rows, Statement, WireError};
 use freshet_core::gtid::Uuid;
 use freshet_core::{Error, Result};
 use std::fmt::Display;
@@ -22,6 +23,8 @@ const ANSWER_TIMEOUT_MS: u64 = 7 * 24 * 3_600_000;
 /// The oldest servers that are supported.
 const MYSQL_MIN: (u16, u16, u16) = (8, 0, 17);
 const MARIADB_MIN: (u16, u16, u16) = (10, 5, 0);
+/// Prepared statements of one connection at most.
+const PREPARED_MAX: usize = 100;
 /// Room in a request beside its text.
 const PACKET_SLACK_BYTES: usize = 1024;
 
@@ -33,6 +36,8 @@ pub(crate) struct Session {
     pub server: ServerFacts,
     /// The lock that this connection holds for its whole life.
     pub token: Uuid,
+    /// Statements for bulk inserts by their text, the one used last at the end.
+    prepared: Vec<(String, Statement)>,
 }
 
 /// What is known of the server.
@@ -44,6 +49,8 @@ pub(crate) struct Facts {
     pub request_bytes_max: usize,
     /// Bytes that the server takes in one request: a row that is longer has no place.
     pub packet_bytes_max: usize,
+    /// Whether inserts may go in bulk.
+    pub takes_bulk: bool,
 }
 
 impl Facts {
@@ -65,6 +72,26 @@ impl Session {
     pub(crate) async fn query(&mut self, sql: &str, doing: impl Display) -> Result<Rows> {
         let rows = self.connection.query(sql).await;
         rows.map_err(|e| statement_error(&Scope::Session, doing, e))
+    }
+
+    /// Inserts rows in bulk.
+    pub(crate) async fn insert_bulk(&mut self, bulk: &Bulk) -> std::result::Result<Outcome, WireError> {
+        let insert = bulk.bound.bulk.as_ref();
+        let insert =
+            insert.ok_or(WireError::Misused { what: "a table has values that do not go in bulk" })?;
+        let statement = match self.prepared.iter().position(|(sql, _)| *sql == insert.sql) {
+            Some(at) => self.prepared.remove(at).1,
+            None => {
+                if self.prepared.len() >= PREPARED_MAX {
+                    let (_, unused) = self.prepared.remove(0);
+                    self.connection.close_statement(unused).await?;
+                }
+                self.connection.prepare(&insert.sql).await?
+            }
+        };
+        let outcome = self.connection.execute_bulk(&statement, &insert.types, &bulk.rows).await;
+        self.prepared.push((insert.sql.clone(), statement));
+        outcome
     }
 
     /// Rows found.
@@ -94,8 +121,9 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     for sql in settings(options, is_mariadb) {
         run(&mut connection, &sql, "Preparing a session").await?;
     }
-    let packet_bytes_max = look(options, &mut connection, is_mariadb).await?;
+    let (packet_bytes_max, may_prepare) = look(options, &mut connection, is_mariadb).await?;
     let request_bytes_max = options.statement_bytes_max.min(packet_bytes_max);
+    let takes_bulk = connection.info().takes_bulk && may_prepare;
     let token = Uuid(rand::random());
     let lock = format!("select get_lock({}, 0)", sql_string(&lock_name(token)));
     let locked = connection.query(&lock).await;
@@ -106,8 +134,8 @@ pub(crate) async fn open(options: &SinkOptions) -> Result<Session> {
     }
     let server = ServerFacts::read(&mut connection).await?;
     catalog::prepare_session(&mut connection, flavour).await?;
-    let facts = Facts { is_mariadb, version, request_bytes_max, packet_bytes_max };
-    Ok(Session { connection, facts, server, token })
+    let facts = Facts { is_mariadb, version, request_bytes_max, packet_bytes_max, takes_bulk };
+    Ok(Session { connection, facts, server, token, prepared: Vec::new() })
 }
 
 /// Name of the lock of a connection.
@@ -170,11 +198,12 @@ fn settings(options: &SinkOptions, is_mariadb: bool) -> Vec<String> {
 }
 
 /// Looks at what cannot be set, and refuses what would break the sink by name. Returns the bytes that the server takes
-/// in one request.
-async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bool) -> Result<usize> {
+/// in one request, and whether it lets statements be prepared.
+async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bool) -> Result<(usize, bool)> {
     let more = if is_mariadb { "0" } else { "@@super_read_only" };
     let sql = format!(
-        "select @@max_allowed_packet, @@read_only, {more}, @@innodb_strict_mode, connection_id(), @@autocommit"
+        "select @@max_allowed_packet, @@read_only, {more}, @@innodb_strict_mode, connection_id(), @@autocommit, \
+         @@max_prepared_stmt_count"
     );
     let rows = connection.query(&sql).await;
     let rows = rows.map_err(|e| statement_error(&Scope::Session, "Reading the server's settings", e))?;
@@ -201,5 +230,5 @@ async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bo
         run(connection, "set session innodb_strict_mode = 1", "Setting innodb_strict_mode").await?;
     }
     let packet: usize = cell(0).parse().unwrap_or(1 << 20);
-    Ok(packet.saturating_sub(PACKET_SLACK_BYTES))
+    Ok((packet.saturating_sub(PACKET_SLACK_BYTES), cell(6) != "0"))
 }

@@ -2,7 +2,8 @@
 //!
 //! One command at a time. An answer that is not read to its end (a dropped [`RowStream`], a cancelled call)
 //! leaves the connection abandoned: every later command is refused, nothing is silently misread. Commands:
-//! manual pages "COM_QUERY", "COM_STMT_PREPARE", "COM_STMT_EXECUTE", "COM_STMT_CLOSE", "COM_PING", "COM_QUIT".
+//! manual pages "COM_QUERY", "COM_STMT_PREPARE", "COM_STMT_EXECUTE", "COM_STMT_CLOSE", "COM_PING", "COM_QUIT",
+//! and of MariaDB "COM_STMT_BULK_EXECUTE".
 
 use std::ops::Range;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use super::error::WireError;
 use super::handshake::{Purpose, ServerInfo, log_in};
 use super::options::ConnectOptions;
 use super::response::{Answer, ColumnDef, eof_has_more, is_eof, server_error};
-use super::rows::{BinaryRow, Param, Rows};
+use super::rows::{BinaryRow, BulkType, Param, Rows};
 use super::scan::Scan;
 
 /// The largest text result that is held in memory; tables are read by [`RowStream`].
@@ -33,6 +34,7 @@ pub(crate) mod command {
     pub(crate) const STMT_EXECUTE: u8 = 0x17;
     pub(crate) const STMT_CLOSE: u8 = 0x19;
     pub(crate) const BINLOG_DUMP_GTID: u8 = 0x1E;
+    pub(crate) const STMT_BULK_EXECUTE: u8 = 0xFA;
 }
 
 /// Whether a command may be sent.
@@ -257,6 +259,36 @@ impl Connection {
         };
         let is_done = columns.is_none();
         Ok(RowStream { connection: self, columns: columns.unwrap_or_default(), is_done })
+    }
+
+    /// Runs a prepared statement without a result once for each of many rows, which hold an indicator and a value for
+    /// each parameter, and adds the counts up. For connections whose [`ServerInfo`] says that they take it.
+    pub(crate) async fn execute_bulk(
+        &mut self,
+        statement: &Statement,
+        types: &[BulkType],
+        rows: &[u8],
+    ) -> Result<Outcome, WireError> {
+        const SENDS_TYPES: u16 = 128;
+        if statement.connection_id != self.info.connection_id {
+            return Err(WireError::Misused { what: "it belongs to another connection" });
+        }
+        if statement.params != types.len() || !self.info.takes_bulk {
+            return Err(WireError::Misused {
+                what: "its parameters do not fit, or the server takes no bulk",
+            });
+        }
+        let put = |out: &mut Vec<u8>| {
+            out.extend_from_slice(&statement.id.to_le_bytes());
+            out.extend_from_slice(&SENDS_TYPES.to_le_bytes());
+            types.iter().for_each(|each| out.extend_from_slice(&each.type_code()));
+            out.extend_from_slice(rows);
+        };
+        self.command(command::STMT_BULK_EXECUTE, put).await?;
+        match self.answer().await? {
+            Answer::Ok(ok) => Ok(Outcome { rows: ok.affected_rows, warnings: ok.warnings }),
+            Answer::Columns(_) => Err(WireError::protocol("a bulk execution answers with columns")),
+        }
     }
 
     /// Goes on with the rows of a stream that was detached from this connection.

@@ -29,6 +29,9 @@ mod capability {
     pub(super) const PLUGIN_AUTH: u32 = 1 << 19;
     pub(super) const CONNECT_ATTRS: u32 = 1 << 20;
     pub(super) const PLUGIN_AUTH_LENENC: u32 = 1 << 21;
+    /// MariaDB's own flags, in the last four bytes of what MySQL reserves; they count for those who leave out
+    /// LONG_PASSWORD, which MariaDB calls CLIENT_MYSQL. Prepared statements may be executed in bulk.
+    pub(super) const MARIADB_BULK: u32 = 1 << 2;
     /// A server that lacks one of these is older than any that freshet supports.
     pub(super) const NEEDED: u32 = PROTOCOL_41 | SECURE_CONNECTION | PLUGIN_AUTH | PLUGIN_AUTH_LENENC;
 }
@@ -53,6 +56,8 @@ pub struct ServerInfo {
     pub version_text: String,
     /// The number of this connection, as in `SHOW PROCESSLIST` and `KILL`.
     pub connection_id: u64,
+    /// Whether this connection may execute prepared statements in bulk: MariaDB, and a connection to write.
+    pub takes_bulk: bool,
 }
 
 struct Greeting {
@@ -78,19 +83,21 @@ pub(crate) async fn log_in(
     purpose: Purpose,
 ) -> Result<(Channel, ServerInfo), WireError> {
     let packet = channel.receive("waiting for the greeting").await?;
-    let greeting = parse_greeting(channel.payload(packet))?;
+    let mut greeting = parse_greeting(channel.payload(packet))?;
+    greeting.info.takes_bulk &= purpose == Purpose::Write;
     let mut flags = client_flags(&greeting, options, purpose)?;
+    let own_flags = if greeting.info.takes_bulk { capability::MARIADB_BULK } else { 0 };
     if options.tls != TlsMode::Disable {
         flags |= capability::SSL;
         let name = tls::server_name(&options.host)?;
         let config = tls::client_config(options)?;
-        channel.send(|out| put_client_head(out, flags)).await?;
+        channel.send(|out| put_client_head(out, flags, own_flags)).await?;
         channel = channel.upgrade(config, name, &options.host).await?;
     }
     // The server's default plugin need not be the account's: if it is one of ours it may be right.
     let plugin = greeting.plugin.unwrap_or(AuthPlugin::Native);
     let answer = plugin.answer(options.password_text(), &greeting.challenge);
-    channel.send(|out| put_response(out, flags, options, plugin, &answer)).await?;
+    channel.send(|out| put_response(out, [flags, own_flags], options, plugin, &answer)).await?;
     authenticate(&mut channel, options.password_text(), plugin, greeting.challenge).await?;
     Ok((channel, greeting.info))
 }
@@ -117,7 +124,8 @@ fn parse_greeting(packet: &[u8]) -> Result<Greeting, WireError> {
         return Err(WireError::Unsupported { what: "authentication by plugins (MySQL 5.6, MariaDB 10.0)" });
     }
     let challenge_bytes = usize::from(scan.u8()?);
-    scan.take(10)?;
+    scan.take(6)?;
+    let own_capabilities = scan.u32()?;
     let challenge_end = scan.take(challenge_bytes.saturating_sub(8).max(13))?;
     let mut challenge = [0; CHALLENGE_BYTES];
     challenge[..8].copy_from_slice(challenge_start);
@@ -126,7 +134,10 @@ fn parse_greeting(packet: &[u8]) -> Result<Greeting, WireError> {
     // MariaDB from 10.2 on leaves out the flag that only says that a server is MySQL.
     let is_mariadb = version.contains("MariaDB") || capabilities & capability::LONG_PASSWORD == 0;
     let version_text = version.strip_prefix("5.5.5-").filter(|_| is_mariadb).unwrap_or(&version).to_owned();
-    let info = ServerInfo { is_mariadb, version: parse_version(&version_text), version_text, connection_id };
+    let takes_bulk =
+        capabilities & capability::LONG_PASSWORD == 0 && own_capabilities & capability::MARIADB_BULK != 0;
+    let version = parse_version(&version_text);
+    let info = ServerInfo { is_mariadb, version, version_text, connection_id, takes_bulk };
     Ok(Greeting { info, capabilities, challenge, plugin })
 }
 
@@ -149,23 +160,31 @@ fn client_flags(greeting: &Greeting, options: &ConnectOptions, purpose: Purpose)
         Purpose::Write => FOUND_ROWS | MULTI_STATEMENTS | MULTI_RESULTS,
     };
     let attributes = greeting.capabilities & CONNECT_ATTRS;
-    Ok(NEEDED | LONG_PASSWORD | LONG_FLAG | TRANSACTIONS | database | writing | attributes)
+    let is_mysql = if greeting.info.takes_bulk { 0 } else { LONG_PASSWORD };
+    Ok(NEEDED | is_mysql | LONG_FLAG | TRANSACTIONS | database | writing | attributes)
 }
 
 /// The part that is sent before TLS begins, and again as the start of the response.
-fn put_client_head(out: &mut Vec<u8>, flags: u32) {
+fn put_client_head(out: &mut Vec<u8>, flags: u32, own_flags: u32) {
     out.extend_from_slice(&flags.to_le_bytes());
     out.extend_from_slice(&PACKET_BYTES_MAX.to_le_bytes());
     out.push(CHARACTER_SET);
-    out.extend_from_slice(&[0; 23]);
+    out.extend_from_slice(&[0; 19]);
+    out.extend_from_slice(&own_flags.to_le_bytes());
 }
 
-fn put_response(out: &mut Vec<u8>, flags: u32, options: &ConnectOptions, plugin: AuthPlugin, answer: &[u8]) {
+fn put_response(
+    out: &mut Vec<u8>,
+    [flags, own_flags]: [u32; 2],
+    options: &ConnectOptions,
+    plugin: AuthPlugin,
+    answer: &[u8],
+) {
     let put_zero_ended = |out: &mut Vec<u8>, text: &str| {
         out.extend_from_slice(text.as_bytes());
         out.push(0);
     };
-    put_client_head(out, flags);
+    put_client_head(out, flags, own_flags);
     put_zero_ended(out, &options.user);
     put_string(out, answer);
     if let Some(database) = &options.database {

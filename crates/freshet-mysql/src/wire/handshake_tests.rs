@@ -36,6 +36,20 @@ fn greetings_of_both_servers() {
     assert_eq!(parsed.info.version_text, "10.11.6-MariaDB-0+deb12u1-log");
 }
 
+/// MariaDB's own flags stand where MySQL has zeros, and mean something only without the flag of MySQL.
+#[test]
+fn mariadb_says_whether_it_takes_bulk() {
+    let takes_bulk = |capabilities: u32, own: u32| {
+        let mut packet = greeting("10.11.6-MariaDB", capabilities, "mysql_native_password");
+        let at = packet.windows(14).position(|bytes| bytes == b"ijklmnopqrst\0m").unwrap() - 4;
+        packet[at..at + 4].copy_from_slice(&own.to_le_bytes());
+        parse_greeting(&packet).unwrap().info.takes_bulk
+    };
+    assert!(takes_bulk(capability::NEEDED, capability::MARIADB_BULK));
+    assert!(!takes_bulk(capability::NEEDED, 0));
+    assert!(!takes_bulk(capability::NEEDED | capability::LONG_PASSWORD, capability::MARIADB_BULK));
+}
+
 #[test]
 fn versions() {
     assert_eq!(parse_version("8.0.15"), (8, 0, 15));

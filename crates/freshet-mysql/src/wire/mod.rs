@@ -32,4 +32,5 @@ pub use handshake::ServerInfo;
 pub use options::{ClientCertificate, ConnectOptions, Secret, TlsMode};
 pub use packet::{PAYLOAD_BYTES_MAX, READ_BUFFER_BYTES};
 pub use response::{ColumnDef, ColumnType};
-pub use rows::{BinaryCell, BinaryCells, BinaryRow, Param, Row, Rows};
+pub use rows::{BinaryCell, BinaryCells, BinaryRow, BulkType, Param, Row, Rows};
+pub(crate) use scan::{put_length, put_string};

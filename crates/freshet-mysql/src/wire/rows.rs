@@ -151,6 +151,36 @@ impl Param<'_> {
     }
 }
 
+/// How the values of one parameter go in a bulk execution: all of them alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkType {
+    /// 8 bytes with a sign.
+    Signed,
+    /// 8 bytes without one.
+    Unsigned,
+    /// 8 bytes, IEEE.
+    Double,
+    /// Digits, with a length before them.
+    Decimal,
+    /// Text of the connection's character set, with a length before it.
+    Text,
+    /// A binary string, with a length before it.
+    Bytes,
+}
+
+impl BulkType {
+    pub(crate) fn type_code(self) -> [u8; 2] {
+        match self {
+            BulkType::Signed => Param::I64(0).type_code(),
+            BulkType::Unsigned => Param::U64(0).type_code(),
+            BulkType::Double => Param::F64(0.0).type_code(),
+            BulkType::Decimal => Param::Decimal("").type_code(),
+            BulkType::Text => Param::Text("").type_code(),
+            BulkType::Bytes => Param::Bytes(b"").type_code(),
+        }
+    }
+}
+
 /// One cell of a binary row, as it came; little-endian.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum BinaryCell<'a> {

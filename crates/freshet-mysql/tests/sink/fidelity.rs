@@ -50,6 +50,47 @@ async fn m10_error_values_of_enums_come_in_any_number() {
     }
 }
 
+/// R17, T12: what the target refuses, or would store otherwise, among many rows: nothing of them stays, and the row is found
+/// when they come one by one.
+#[tokio::test(flavor = "multi_thread")]
+async fn r17_t12_a_bad_row_among_many_is_found() {
+    for flavor in FLAVORS {
+        let place = Place::new(flavor).await;
+        // Shorter than the source's: a blank too many is cut off with no more than a note.
+        place
+            .server
+            .sql("create database target; create table target.many (id bigint primary key, v varchar(3))");
+        let mut sink = place.mysql_sink();
+        begin(&mut sink).await;
+        let columns = [("id", bigint(), "bigint", false), ("v", crate::rows::varchar(3), "varchar(3)", true)];
+        let plan = plan("many", &columns, &[0], vec![]);
+        load(&mut sink, std::slice::from_ref(&plan), batch(&plan, &[])).await.unwrap();
+        for bad in [(7, "abc"), (99, "abc "), (99, "abcd")] {
+            let rows: Vec<(i64, &str)> = (0..60).map(|i| if i == 50 { bad } else { (i, "ok") }).collect();
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|(id, v)| {
+                    move |r: &mut RowWriter<'_>| {
+                        assert!(r.int(id));
+                        r.text(v);
+                    }
+                })
+                .collect();
+            let rows: Vec<&dyn Fn(&mut RowWriter<'_>)> = rows.iter().map(|r| r as _).collect();
+            for ordered in [false, true] {
+                let changes = window(&plan, &rows, Some(1), |i| vec![StepKind::Insert(i.to_vec())]);
+                let changes = freshet_core::window::Window { ordered, ..changes };
+                let error = durable(&mut sink, changes).await.unwrap_err();
+                let expect =
+                    if ordered { ErrorKind::Table(plan.info.name().clone()) } else { ErrorKind::Reorder };
+                assert_eq!(*error.kind(), expect, "{flavor:?} {bad:?}: {error}");
+                assert_eq!(place.lines("select count(*) from target.many"), ["0"]);
+                sink.take_over().await.unwrap();
+            }
+        }
+    }
+}
+
 /// R17: NULL is not turned into the next number, or into the time of now, as the servers do without a word.
 #[tokio::test(flavor = "multi_thread")]
 async fn r17_null_does_not_become_a_value_of_the_servers_own() {
