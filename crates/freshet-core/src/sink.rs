@@ -5,10 +5,10 @@
 //! decides; the sink persists and fences.
 
 use crate::codec::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::position::{Checkpoint, LogId, Mark, Position, SinkEpoch};
 use crate::schema::TableName;
-use crate::table::{Chunk, TableInfo};
+use crate::table::{Chunk, NativeRows, TableInfo};
 use crate::window::Window;
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -158,6 +158,17 @@ pub trait ChunkLoader: Send {
 
     /// Adds rows (inserts of one schema).
     async fn rows(&mut self, batch: Batch) -> Result<()>;
+
+    /// Whether the open chunk's rows may come by [`ChunkLoader::native`]: the target is of the source's dialect, and every
+    /// column of its type.
+    fn takes_native(&self) -> bool {
+        false
+    }
+
+    /// As [`ChunkLoader::rows`], in native form.
+    async fn native(&mut self, _rows: NativeRows) -> Result<()> {
+        Err(Error::internal("This sink takes no rows in native form"))
+    }
 
     /// Commits the chunk's rows and its control row together, with F_high of the view it was read under; returns
     /// the number of rows. A chunk that is recorded already is an error and loads nothing.

@@ -1,7 +1,7 @@
 //! The contract of reading existing rows: catalogue, consistent views with two bounds, chunks.
 
 use crate::codec::BatchBuilder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::position::Position;
 use crate::schema::{TableName, TableSchema};
 use crate::source::Selects;
@@ -302,6 +302,22 @@ pub trait TableReader: Send {
     async fn view(&mut self, selection: &dyn Selects, readers: usize) -> Result<View>;
 }
 
+/// Whole rows in the bulk format of a dialect, without what stands around them there. For PostgreSQL: rows of a binary
+/// COPY (manual, "COPY, File Formats, Binary Format"), columns in the schema's order.
+#[derive(Default)]
+pub struct NativeRows {
+    /// The rows, one after the other.
+    pub bytes: Vec<u8>,
+    /// How many.
+    pub rows: u64,
+}
+
+impl fmt::Debug for NativeRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NativeRows({})", self.rows)
+    }
+}
+
 /// Reads chunks under one view. One at a time.
 #[async_trait]
 pub trait ChunkReader: Send {
@@ -316,4 +332,15 @@ pub trait ChunkReader: Send {
     /// bytes; `false` once the chunk is at its end. The cells are the same bytes that the stream would write for
     /// the same values.
     async fn read(&mut self, batch: &mut BatchBuilder, bytes_target: usize) -> Result<bool>;
+
+    /// Whether [`ChunkReader::read_native`] may be used instead of [`ChunkReader::read`] for the table whose chunk is
+    /// open: its rows come in the bulk format of their dialect, and need nothing of what decoding them would do.
+    fn is_native(&self) -> bool {
+        false
+    }
+
+    /// As [`ChunkReader::read`], in native form. A chunk is read in one of the two forms only.
+    async fn read_native(&mut self, _rows: &mut NativeRows, _bytes_target: usize) -> Result<bool> {
+        Err(Error::internal("This reader has no native form of rows"))
+    }
 }

@@ -9,7 +9,7 @@ use crate::status::{Phase, Status};
 use freshet_core::codec::BatchBuilder;
 use freshet_core::sink::{ChunkLoader, ChunkState, PrepareMode, Sink, TablePhase, TablePlan, TableState};
 use freshet_core::source::Selects;
-use freshet_core::table::{Chunk, ChunkReader, TableReader, View};
+use freshet_core::table::{Chunk, ChunkReader, NativeRows, TableReader, View};
 use freshet_core::{Error, Position, Result, TableName};
 use freshet_mapping::Mapping;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -263,18 +263,10 @@ impl Worker {
     async fn chunk(&mut self, plan: &TablePlan, chunk: &Chunk) -> Result<()> {
         self.reader.open(&plan.info, chunk).await?;
         self.loader.open(plan, chunk).await?;
-        let mut batch = BatchBuilder::new();
-        let mut more = true;
-        let mut read = 0;
-        while more {
-            more = self.reader.read(&mut batch, LOAD_BATCH_BYTES_TARGET).await?;
-            let rows = batch.rows();
-            if rows > 0 {
-                self.loader.rows(batch.seal()).await?;
-                self.status.table(&self.sink, &chunk.table, |t| t.rows_loaded += rows);
-                read += rows;
-            }
-        }
+        let read = match self.reader.is_native() && self.loader.takes_native() {
+            true => self.pass_on(chunk).await?,
+            false => self.convert(chunk).await?,
+        };
         let loaded = self.loader.finish(&self.high).await?;
         if loaded != read {
             return Err(Error::internal(format!(
@@ -285,6 +277,42 @@ impl Worker {
         self.finished.fetch_add(1, Ordering::Relaxed);
         self.status.table(&self.sink, &chunk.table, |t| t.chunks_done += 1);
         Ok(())
+    }
+}
+
+impl Worker {
+    /// Rows by way of the row format; how many.
+    async fn convert(&mut self, chunk: &Chunk) -> Result<u64> {
+        let (mut batch, mut more, mut read) = (BatchBuilder::new(), true, 0);
+        while more {
+            more = self.reader.read(&mut batch, LOAD_BATCH_BYTES_TARGET).await?;
+            let rows = batch.rows();
+            if rows > 0 {
+                self.loader.rows(batch.seal()).await?;
+                read += self.count(chunk, rows);
+            }
+        }
+        Ok(read)
+    }
+
+    /// Rows as they are, between servers of one dialect; how many.
+    async fn pass_on(&mut self, chunk: &Chunk) -> Result<u64> {
+        let (mut more, mut read) = (true, 0);
+        while more {
+            let mut native = NativeRows::default();
+            more = self.reader.read_native(&mut native, LOAD_BATCH_BYTES_TARGET).await?;
+            let rows = native.rows;
+            if rows > 0 {
+                self.loader.native(native).await?;
+                read += self.count(chunk, rows);
+            }
+        }
+        Ok(read)
+    }
+
+    fn count(&self, chunk: &Chunk, rows: u64) -> u64 {
+        self.status.table(&self.sink, &chunk.table, |t| t.rows_loaded += rows);
+        rows
     }
 }
 

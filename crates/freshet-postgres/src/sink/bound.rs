@@ -143,6 +143,12 @@ impl Bound {
         self.columns.iter().any(|column| column.wire == Wire::AsText)
     }
 
+    /// Whether a COPY of a PostgreSQL source gives every column in the form that the target's takes.
+    pub(crate) fn is_native(&self) -> bool {
+        let pairs = self.schema.columns().iter().zip(&self.columns);
+        pairs.into_iter().all(|(from, to)| to.wire.is_native_of(&from.data_type))
+    }
+
     /// How a chunk is loaded whose rows are cast; `None` if COPY can write them.
     pub(crate) fn stage(&self) -> Option<Stage> {
         if !self.is_cast() {

@@ -1,6 +1,7 @@
 //! One loading connection: a chunk's rows by binary COPY and its control row, in one transaction, epoch checked.
 //!
-//! Rows go from the flat row format into COPY's, 256 KiB at a time, while the server is busy with the part before.
+//! Rows go from the flat row format into COPY's, 256 KiB at a time, while the server is busy with the part before. Where
+//! the source is a PostgreSQL and every column has its type here, they are passed on as its COPY gave them.
 //! Where a column's type has no binary form here, they go into a temporary table first, from which one statement of the
 //! same transaction casts them into the target.
 //! After an error the connection is of no use any more: the caller takes over and asks for another.
@@ -15,7 +16,7 @@ use crate::sink::plan::{COPY_HEADER, COPY_TRAILER, copy_row};
 use async_trait::async_trait;
 use bytes::Bytes;
 use freshet_core::sink::{ChunkLoader, TablePlan};
-use freshet_core::table::Chunk;
+use freshet_core::table::{Chunk, Dialect, NativeRows};
 use freshet_core::{Batch, Error, EventRef, Position, Result, RowRef, TableName};
 use futures_util::SinkExt;
 use std::pin::Pin;
@@ -46,6 +47,8 @@ struct Open {
     buffer: Vec<u8>,
     rows: u64,
     stage: Option<Stage>,
+    /// Whether rows of the source's COPY may be passed on as they are.
+    is_native: bool,
 }
 
 impl Loader {
@@ -91,7 +94,8 @@ impl Loader {
         let copy = copy.map_err(|e| loading(&bound.source, &e))?;
         let mut buffer = new_buffer();
         buffer.extend_from_slice(COPY_HEADER);
-        Ok(Open { chunk: chunk.clone(), bound, copy: Box::pin(copy), buffer, rows: 0, stage })
+        let is_native = plan.info.dialect == Dialect::Postgres && bound.is_native();
+        Ok(Open { chunk: chunk.clone(), bound, copy: Box::pin(copy), buffer, rows: 0, stage, is_native })
     }
 
     async fn end(&mut self, mut open: Open, high: &Position) -> Result<u64> {
@@ -168,6 +172,20 @@ impl Open {
         Ok(())
     }
 
+    /// Rows of the source's COPY, which are rows of this one.
+    async fn pass_on(&mut self, rows: NativeRows) -> Result<()> {
+        if !self.is_native {
+            return Err(Error::internal("Rows in native form came for a table that does not take them"));
+        }
+        self.rows += rows.rows;
+        // The header, the first time.
+        if !self.buffer.is_empty() {
+            self.send().await?;
+        }
+        self.buffer = rows.bytes;
+        self.send().await
+    }
+
     async fn send(&mut self) -> Result<()> {
         let full = std::mem::replace(&mut self.buffer, new_buffer());
         let sent = self.copy.send(Bytes::from(full)).await;
@@ -212,6 +230,17 @@ impl ChunkLoader for Loader {
         self.check_usable()?;
         let open = self.open.as_mut().ok_or_else(|| Error::internal("No chunk is being loaded"))?;
         let added = open.add(&batch, &self.options).await;
+        self.settle(added).await
+    }
+
+    fn takes_native(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| open.is_native)
+    }
+
+    async fn native(&mut self, rows: NativeRows) -> Result<()> {
+        self.check_usable()?;
+        let open = self.open.as_mut().ok_or_else(|| Error::internal("No chunk is being loaded"))?;
+        let added = open.pass_on(rows).await;
         self.settle(added).await
     }
 

@@ -63,6 +63,36 @@ pub(crate) struct TargetType {
 }
 
 impl Wire {
+    /// Whether a column of a PostgreSQL source, of that type, has the same binary form.
+    pub(crate) fn is_native_of(self, source: &DataType) -> bool {
+        use DataType as T;
+        match self {
+            Wire::Bool => matches!(source, T::Bool),
+            Wire::Int2 => matches!(source, T::Int { bits: 16, unsigned: false }),
+            Wire::Int4 => matches!(source, T::Int { bits: 32, unsigned: false }),
+            Wire::Int8 => matches!(source, T::Int { bits: 64, unsigned: false }),
+            Wire::Numeric => matches!(source, T::Decimal { .. }),
+            Wire::Float4 => matches!(source, T::Float32),
+            Wire::Float8 => matches!(source, T::Float64),
+            Wire::Date => matches!(source, T::Date),
+            Wire::Time => matches!(source, T::Time { .. }),
+            Wire::Timetz => matches!(source, T::TimeTz { .. }),
+            Wire::Timestamp => matches!(source, T::DateTime { .. }),
+            Wire::Timestamptz => matches!(source, T::Timestamp { .. }),
+            Wire::Interval => matches!(source, T::Interval),
+            Wire::Text | Wire::Bpchar => matches!(source, T::Text { .. }),
+            Wire::Json => matches!(source, T::Json { binary: false }),
+            Wire::Jsonb => matches!(source, T::Json { binary: true }),
+            Wire::Bytea => matches!(source, T::Bytes { .. }),
+            Wire::Bit | Wire::Varbit => matches!(source, T::Bit { .. }),
+            Wire::Uuid => matches!(source, T::Uuid),
+            Wire::Money => matches!(source, T::Money),
+            Wire::Oid | Wire::Xid => matches!(source, T::Oid),
+            Wire::PgLsn | Wire::Xid8 => matches!(source, T::Lsn),
+            Wire::Inet | Wire::AsText => false,
+        }
+    }
+
     /// The element's type and the array's.
     pub(crate) fn types(self) -> (Type, Type) {
         match self {

@@ -19,10 +19,11 @@ use crate::error::{Scope, statement_error};
 use crate::quote;
 use crate::values::binary::{BinaryCells, has_decoder};
 use async_trait::async_trait;
+use bytes::Bytes;
 use freshet_core::codec::BatchBuilder;
 use freshet_core::error::{Error, Result};
 use freshet_core::schema::{Column, TableName, TableSchema};
-use freshet_core::table::{Chunk, ChunkReader, TableInfo};
+use freshet_core::table::{Chunk, ChunkReader, NativeRows, TableInfo};
 use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -89,6 +90,20 @@ impl PostgresChunkReader {
     pub(super) async fn new(session: ReaderSession) -> Result<Self> {
         session.run("Preparing a reader", PREPARE).await?;
         Ok(Self { session, pinned: HashMap::new(), types: TypeCatalog::default(), open: None })
+    }
+
+    fn opened(&mut self) -> Result<&mut OpenChunk> {
+        self.open.as_mut().ok_or_else(|| Error::internal("No chunk is open for reading"))
+    }
+
+    /// Passes on whether there is more to read; the chunk is closed at its end and after an error.
+    async fn settle(&mut self, more: Result<bool>) -> Result<bool> {
+        match more {
+            Ok(true) => {}
+            Ok(false) => self.go_back().await?,
+            Err(_) => self.open = None,
+        }
+        more
     }
 
     /// Gives up what was under way, with its locks and its errors.
@@ -244,30 +259,56 @@ impl ChunkReader for PostgresChunkReader {
     }
 
     async fn read(&mut self, batch: &mut BatchBuilder, bytes_target: usize) -> Result<bool> {
-        let Some(open) = &mut self.open else { return Err(Error::internal("No chunk is open for reading")) };
-        let more = open.read(batch, bytes_target).await;
-        match more {
-            Ok(true) => {}
-            Ok(false) => self.go_back().await?,
-            Err(_) => self.open = None,
-        }
-        more
+        let more = self.opened()?.read(batch, bytes_target).await;
+        self.settle(more).await
+    }
+
+    /// Where text is known to be in its character set, which decoding it would find out.
+    fn is_native(&self) -> bool {
+        let has_decoders = |open: &OpenChunk| open.schema.columns().iter().all(|c| has_decoder(&c.data_type));
+        self.session.has_encoding && self.open.as_ref().is_some_and(has_decoders)
+    }
+
+    async fn read_native(&mut self, rows: &mut NativeRows, bytes_target: usize) -> Result<bool> {
+        let more = self.opened()?.read_native(rows, bytes_target).await;
+        self.settle(more).await
     }
 }
 
 impl OpenChunk {
     /// Rows until the target or the end. Dropping the future loses nothing: whole rows are written between waits.
     async fn read(&mut self, batch: &mut BatchBuilder, bytes_target: usize) -> Result<bool> {
+        while let Some(row) = self.next().await? {
+            write_row(&self.schema, &row, &mut self.cells, batch)?;
+            if batch.len() >= bytes_target {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// As [`OpenChunk::read`].
+    async fn read_native(&mut self, rows: &mut NativeRows, bytes_target: usize) -> Result<bool> {
+        let fields = (self.schema.columns().len() as i16).to_be_bytes();
+        while let Some(row) = self.next().await? {
+            rows.bytes.extend_from_slice(&fields);
+            rows.bytes.extend_from_slice(&row);
+            rows.rows += 1;
+            if rows.bytes.len() >= bytes_target {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The fields of the next row; `None` at the end.
+    async fn next(&mut self) -> Result<Option<Bytes>> {
         let name = self.schema.name();
         let strange = |what: &dyn std::fmt::Display| Error::corrupt(format!("Reading table {name}: {what}"));
         while !self.is_done {
             let framed = self.frames.next().map_err(|error| strange(&error))?;
-            if let Framed::Row(row) = &framed {
-                write_row(&self.schema, row, &mut self.cells, batch)?;
-                if batch.len() >= bytes_target {
-                    return Ok(true);
-                }
-                continue;
+            if let Framed::Row(row) = framed {
+                return Ok(Some(row));
             }
             let piece = self.stream.next().await.transpose();
             match (framed, piece.map_err(|error| table_error(name, "Reading", &error))?) {
@@ -276,7 +317,7 @@ impl OpenChunk {
                 (_, None) => return Err(strange(&"the server's answer ends in the middle")),
             }
         }
-        Ok(false)
+        Ok(None)
     }
 }
 

@@ -18,14 +18,18 @@ pub(super) struct ReaderSession {
     options: ConnectOptions,
     /// Whether an answer may be under way that nobody will read to its end.
     pub(super) is_streaming: bool,
+    /// Whether the database's text is in a character set: in an SQL_ASCII one it is any bytes.
+    pub(super) has_encoding: bool,
 }
 
 /// Connects and sets everything. `purpose` is the end of the session's name.
 pub(super) async fn open(options: &ReaderOptions, purpose: &str) -> Result<ReaderSession> {
     let client = connect(&options.connect, &application_name(&options.pipeline, purpose)).await?;
     let fail = |error: &tokio_postgres::Error| statement_error(&Scope::Session, "Preparing a session", error);
-    let number = client.query_one("select pg_catalog.current_setting('server_version_num')::int4", &[]).await;
-    let version: i32 = number.map_err(|error| fail(&error))?.get(0);
+    const FACTS: &str = "select pg_catalog.current_setting('server_version_num')::int4, \
+         pg_catalog.current_setting('server_encoding') <> 'SQL_ASCII'";
+    let facts = client.query_one(FACTS, &[]).await.map_err(|error| fail(&error))?;
+    let (version, has_encoding): (i32, bool) = (facts.get(0), facts.get(1));
     if version < SERVER_VERSION_MIN {
         return Err(Error::unsupported(format!(
             "PostgreSQL at {} is version {}, 15 is the oldest supported",
@@ -34,7 +38,7 @@ pub(super) async fn open(options: &ReaderOptions, purpose: &str) -> Result<Reade
         )));
     }
     client.batch_execute(&settings(options, version)).await.map_err(|error| fail(&error))?;
-    Ok(ReaderSession { client, options: options.connect.clone(), is_streaming: false })
+    Ok(ReaderSession { client, options: options.connect.clone(), is_streaming: false, has_encoding })
 }
 
 fn settings(options: &ReaderOptions, version: i32) -> String {

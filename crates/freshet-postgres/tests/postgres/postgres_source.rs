@@ -76,6 +76,49 @@ async fn g6_g13_whole_tables_arrive_with_their_definitions() {
     assert_eq!(to.lines(indexes), from.lines(indexes));
 }
 
+/// G1, G6: rows of types that both ends have in binary form go from COPY to COPY; others are decoded.
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_g6_rows_are_passed_on_where_both_ends_have_their_types() {
+    let server = server();
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    for db in [&from, &to] {
+        db.sql(TYPES);
+    }
+    from.sql(
+        "create table plain (id bigint primary key, b bool, s smallint, p positive, n numeric(30,10), m numeric, r real, \
+           f float8, d date, ti time(3), tz timetz, ts timestamp(3), tt timestamptz, iv interval, v varchar(10), \
+           ch char(4), t text, js json, jb jsonb, by bytea, bi bit(3), vb bit varying, u uuid, mo money, o oid, \
+           l pg_lsn, x xid8, dropped int, g int generated always as (s + 1) stored, \"Odd \"\"one\" text); \
+         alter table plain drop column dropped; \
+         insert into plain values (1, true, -32768, 2147483647, 1.0000000001, 'NaN', '-0', '-infinity', '4713-01-01 BC', \
+           '24:00', '12:00:00.123456-15:59', 'infinity', '0001-01-01 BC', '178000000 years -3 days 1.5 s', '''' || chr(10) || '\t', \
+           'ab', '', '{\"b\" :1,\"a\":1}', '{\"a\": 1.50}', '\\x00ff', '101', '', '00000000-0000-0000-0000-000000000001', \
+           -1.05, 4294967295, 'FFFFFFFF/FFFFFFFF', '18446744073709551615', default, 'last'); \
+         insert into plain (id) values (2); \
+         insert into plain (id, t) select n, repeat(chr(8364), n) from generate_series(3, 500) n; \
+         create table listed (id int primary key, a int[]); insert into listed values (1, '{1,NULL}'); \
+         create table labelled (id int primary key, m mood); insert into labelled values (1, 'sad')",
+    );
+    let lines = copy_all(&from, &to).await;
+    for table in ["plain", "listed", "labelled"] {
+        let sql = format!("select t::text from {table} t order by id");
+        assert_eq!(to.lines(&sql), from.lines(&sql), "{table}");
+    }
+    let passed: Vec<&String> = lines.iter().filter(|line| line.ends_with("passed on")).collect();
+    assert_eq!(passed, ["500 rows of public.plain were passed on"]);
+}
+
+/// G1: in a database whose text is any bytes, every text is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn g1_rows_of_a_database_without_a_character_set_are_not_passed_on() {
+    let server = server();
+    let (from, to) = (Database::with_encoding(&server, "SQL_ASCII"), Database::new(&server));
+    from.sql("create table t (id int primary key, v text); insert into t values (1, 'x')");
+    let lines = copy_all(&from, &to).await;
+    assert_eq!(to.lines("select * from t"), ["1\tx"]);
+    assert!(!lines.iter().any(|line| line.ends_with("passed on")), "{lines:?}");
+}
+
 /// G13: a type that the target lacks is refused by name before any table is made, and named by the check.
 #[tokio::test(flavor = "multi_thread")]
 async fn g13_missing_types_are_refused_before_anything_is_made() {

@@ -6,7 +6,7 @@ use freshet_core::TableName;
 use freshet_core::codec::BatchBuilder;
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
 use freshet_core::source::Selects;
-use freshet_core::table::{TableReader, View};
+use freshet_core::table::{NativeRows, TableReader, View};
 use freshet_postgres::{ConnectOptions, PostgresSink, PostgresTableReader, ReaderOptions, SinkOptions};
 use freshet_testkit::conformance::sink::position;
 use std::sync::Arc;
@@ -40,7 +40,8 @@ pub fn plans(view: &View) -> Vec<TablePlan> {
     view.tables.iter().map(plan).collect()
 }
 
-/// Loads every table of `from` into `to` under the same names. Returns what is told not to be carried over.
+/// Loads every table of `from` into `to` under the same names. Returns what is told not to be carried over, and which
+/// rows were passed on undecoded.
 pub async fn copy_all(from: &Database, to: &Database) -> Vec<String> {
     copy_as(from, to.options(), PrepareMode::CreateIfAbsent).await
 }
@@ -70,9 +71,16 @@ pub async fn copy_plans(
         for chunk in &chunks {
             reader.open(&plan.info, chunk).await.unwrap();
             loader.open(plan, chunk).await.unwrap();
-            let mut batch = BatchBuilder::new();
-            while reader.read(&mut batch, 1 << 20).await.unwrap() {}
-            loader.rows(batch.seal()).await.unwrap();
+            if reader.is_native() && loader.takes_native() {
+                let mut native = NativeRows::default();
+                while reader.read_native(&mut native, 1 << 20).await.unwrap() {}
+                lines.push(format!("{} rows of {} were passed on", native.rows, plan.info.name()));
+                loader.native(native).await.unwrap();
+            } else {
+                let mut batch = BatchBuilder::new();
+                while reader.read(&mut batch, 1 << 20).await.unwrap() {}
+                loader.rows(batch.seal()).await.unwrap();
+            }
             loader.finish(&position(0)).await.unwrap();
         }
         lines.extend(plan.info.not_carried.iter().cloned());

@@ -33,6 +33,15 @@ impl Database {
         Self { server: server.clone(), name }
     }
 
+    /// The same, with a character set of its own.
+    pub fn with_encoding(server: &Arc<Postgres>, encoding: &str) -> Self {
+        let name = format!("db{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+        server.sql(&format!(
+            "create database {name} owner freshet template template0 encoding '{encoding}' locale 'C'"
+        ));
+        Self { server: server.clone(), name }
+    }
+
     /// Options of a sink that connects by TCP as `freshet`.
     pub fn options(&self) -> SinkOptions {
         let mut connect = ConnectOptions::new("127.0.0.1", "freshet", &self.name);
