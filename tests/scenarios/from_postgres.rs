@@ -159,6 +159,43 @@ fn t10_t11_p13_a_pipeline_from_postgres_that_is_killed_ends_equal() {
     assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint"), "1");
 }
 
+/// R1: rows move, and others go, between two halves of a load, without the large value that they have. A row that changed
+/// in place and is gone needs nothing; for one that moved the table is read again.
+#[test]
+fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
+    let mut pipeline = pipeline("moved");
+    pipeline.load = "readers: 1, chunk_rows: 1000".to_owned();
+    pipeline.source.sql(
+        "create table t (id int primary key, v text, big text); alter table t alter big set storage external; \
+         insert into t select n, 'row', repeat('x', 3000) from generate_series(1, 12000) n",
+    );
+    // The last chunk's row is locked as soon as it is there: the load cannot get past it.
+    let holder = "do $$ begin while to_regclass('freshet.load_chunk') is null loop perform pg_sleep(0.005); end loop; \
+         loop perform 1 from freshet.load_chunk where lower is not null and upper is null for update; \
+           exit when found; perform pg_sleep(0.005); end loop; perform pg_sleep(600); end $$";
+    let Server::Postgres(server) = &pipeline.target.server else { panic!("the target is no PostgreSQL") };
+    let holder = server.spawn_sql(&pipeline.target.name, holder);
+    let run = pipeline.spawn();
+    let first = "select count(*) from freshet.load_chunk where rows is not null and lower is null";
+    let has_first = || pipeline.target.try_sql(first).is_ok_and(|count| count.trim() == "1");
+    assert!(poll_until(DEADLINE, has_first), "no chunk came in: {}", run.stderr());
+    run.kill9();
+    pipeline.target.sql(
+        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(600)%' and \
+         datname = current_database() and pid <> pg_backend_pid()",
+    );
+    drop(holder);
+    // Rows of chunks that are not in become rows of the first, which is.
+    pipeline.source.sql(
+        "update t set id = -id where id > 11990; update t set v = 'gone' where id in (2, 11900); \
+         delete from t where id in (2, 11900); update t set v = 'moved' where id = -11995; update t set v = 'here' where id = 3",
+    );
+    let exit = pipeline.succeeds(&["run", "--until", "caught-up"]);
+    compare(&pipeline, &["t"]);
+    assert_eq!(exit.stderr.matches("Loading a table again").count(), 1, "{}", exit.stderr);
+    assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint").trim(), "1");
+}
+
 /// Declaration and values, as SQL.
 const TYPES: &[(&str, &[&str])] = &[
     ("boolean", &["true", "false"]),

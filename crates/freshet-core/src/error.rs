@@ -30,6 +30,9 @@ pub enum ErrorKind {
     Resync,
     /// A bulk statement failed in a way that may name no row: the window is to be applied again in order.
     Reorder,
+    /// Between the bounds of its load a row of the table lacks a value that only the source has: the table is to be
+    /// emptied and read again (ALGORITHMS 2.2).
+    Reload(TableName),
     /// A broken invariant of our own: stop.
     Internal,
 }
@@ -86,6 +89,11 @@ impl Error {
     /// Shorthand for [`ErrorKind::Reorder`].
     pub fn reorder(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Reorder, message)
+    }
+
+    /// Shorthand for [`ErrorKind::Reload`].
+    pub fn reload(table: TableName, message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Reload(table), message)
     }
 
     /// Shorthand for [`ErrorKind::Internal`].

@@ -38,8 +38,12 @@ pub enum StepKind {
     /// Make the row be there as the image says, whether or not its key is (between F_low and F_high).
     Upsert(Vec<ImageRef>),
     /// Change the row that has the image's key to the image, in which some columns are absent: those keep their
-    /// values. The row must be there, since nobody can put it together otherwise (between F_low and F_high).
+    /// values. It moved to that key, and must be there with the values: if it is not, nobody but the source can put it
+    /// together, and the sink says [`crate::ErrorKind::Reload`] (between F_low and F_high).
     Patch(Vec<ImageRef>),
+    /// The same for rows that were changed in place. One that is not there was deleted, or moved away, before it was
+    /// read: there is nothing to change (between F_low and F_high).
+    PatchIfThere(Vec<ImageRef>),
     /// Delete by key whatever is there (between F_low and F_high).
     DeleteIfThere(Vec<ImageRef>),
     /// The keys must not be there (a row inserted and deleted again within the window): a divergence otherwise.

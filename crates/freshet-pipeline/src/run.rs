@@ -15,7 +15,7 @@ use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
 use freshet_core::source::Source;
 use freshet_core::table::{TableReader, View};
-use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result};
+use freshet_core::{Checkpoint, Error, ErrorKind, Mark, Offset, Position, Result, TableName};
 use freshet_mapping::{Mapping, Selection};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -468,6 +468,8 @@ struct SinkTask {
     chunks: Arc<AtomicU64>,
     ordered_before: Offset,
     replays: u32,
+    /// A table that is to be emptied and read again.
+    reload: Option<TableName>,
     stop: watch::Receiver<bool>,
 }
 
@@ -491,6 +493,7 @@ impl SinkTask {
             chunks: Arc::default(),
             ordered_before: Offset(0),
             replays: 0,
+            reload: None,
             stop,
         }
     }
@@ -503,6 +506,12 @@ impl SinkTask {
                 Ok(()) => return Ok(()),
                 Err(e) if *e.kind() == ErrorKind::Reorder => {
                     tracing::info!(sink = self.name, reason = %e, "Replaying a window in source order");
+                }
+                Err(e) if matches!(e.kind(), ErrorKind::Reload(_)) => {
+                    tracing::info!(sink = self.name, reason = %e, "Loading a table again");
+                    if let ErrorKind::Reload(table) = e.kind() {
+                        self.reload = Some(table.clone());
+                    }
                 }
                 Err(e) if e.is_retryable() => {
                     tracing::warn!(sink = self.name, error = %e, "Unavailable, trying again");
@@ -527,7 +536,7 @@ impl SinkTask {
 
     /// One session under one take-over.
     async fn session(&mut self) -> Result<()> {
-        let ownership = self.sink.take_over().await?;
+        let ownership = self.take_over().await?;
         let checkpoint = ownership
             .checkpoint
             .clone()
@@ -541,6 +550,20 @@ impl SinkTask {
             tracing::info!(sink = self.name, "Caught up");
         }
         Ok(())
+    }
+
+    /// Takes the sink over, and empties the table that is to be read again: its chunks are planned and read under a new
+    /// view of one place, which moves F_high up, so what made it necessary cannot come again for this table.
+    async fn take_over(&mut self) -> Result<Ownership> {
+        let ownership = self.sink.take_over().await?;
+        let Some(name) = self.reload.clone() else { return Ok(ownership) };
+        let table = ownership.tables.iter().find(|t| t.table == name);
+        if table.is_none_or(|t| t.phase >= TablePhase::Consistent) {
+            return Err(Error::internal(format!("Table {name} would be read again though it is consistent")));
+        }
+        self.sink.restart_table(&name).await?;
+        self.reload = None;
+        self.sink.take_over().await
     }
 
     /// Where the sink stands on the log, and what it holds beyond that. While the process runs a take-over may find

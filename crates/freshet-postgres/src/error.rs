@@ -210,6 +210,7 @@ pub(crate) fn in_table(table: &TableName, error: Error) -> Error {
         | ErrorKind::Table(_)
         | ErrorKind::Resync
         | ErrorKind::Reorder
+        | ErrorKind::Reload(_)
         | ErrorKind::Internal => error,
     }
 }

@@ -105,7 +105,7 @@ fn refused_lines(file: &Path, refused: &Refused) -> Vec<String> {
 /// The exit code of an error's kind.
 pub fn code_of(kind: &ErrorKind) -> u8 {
     match kind {
-        ErrorKind::Internal | ErrorKind::Reorder => 1,
+        ErrorKind::Internal | ErrorKind::Reorder | ErrorKind::Reload(_) => 1,
         ErrorKind::Invalid => 2,
         ErrorKind::Unavailable => 3,
         ErrorKind::Fenced => 4,
@@ -121,6 +121,7 @@ pub fn kind_word(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::Internal => "internal",
         ErrorKind::Reorder => "reorder",
+        ErrorKind::Reload(_) => "reload",
         ErrorKind::Invalid => "invalid",
         ErrorKind::Unavailable => "unavailable",
         ErrorKind::Fenced => "fenced",

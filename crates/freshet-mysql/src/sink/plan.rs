@@ -192,7 +192,12 @@ impl Planner<'_> {
                 self.runs(table, rows, |this, bound, run| this.inserts(bound, run, Op::Insert))
             }
             StepKind::Update(rows) => rows.iter().try_for_each(|(from, to)| self.update(table, *from, *to)),
-            StepKind::Patch(rows) => rows.iter().try_for_each(|image| self.patch(table, *image)),
+            StepKind::Patch(rows) => {
+                rows.iter().try_for_each(|image| self.patch(table, *image, Expect::Rows(1)))
+            }
+            StepKind::PatchIfThere(rows) => {
+                rows.iter().try_for_each(|image| self.patch(table, *image, Expect::Any))
+            }
             StepKind::Delete(rows) => self.runs(table, rows, |this, bound, run| match bound.key.is_empty() {
                 true => run.iter().try_for_each(|image| this.delete_row(bound, *image)),
                 false => this.deletes(bound, run, Op::Delete, Expect::Rows),
@@ -275,15 +280,15 @@ impl Planner<'_> {
         let (old, new) = (self.window.row(from)?, self.window.row(to)?);
         let mut changed = vec![bound.key.is_empty(); bound.columns.len()];
         new.mark_changed(old, &mut changed).map_err(|e| in_table(&bound.source, e))?;
-        self.change(&bound, from, to, &changed, Op::Update)
+        self.change(&bound, from, to, &changed, (Op::Update, Expect::Rows(1)))
     }
 
     /// Every column that the image has, but for the key, which it is found by.
-    fn patch(&mut self, table: &TableName, image: ImageRef) -> Result<()> {
+    fn patch(&mut self, table: &TableName, image: ImageRef, expect: Expect) -> Result<()> {
         let bound = self.bindings.bound(table, image.schema)?;
         self.keyed(&bound)?;
         let wanted: Vec<bool> = (0..bound.columns.len()).map(|at| !bound.key.contains(&at)).collect();
-        self.change(&bound, image, image, &wanted, Op::Patch)
+        self.change(&bound, image, image, &wanted, (Op::Patch, expect))
     }
 
     fn change(
@@ -292,7 +297,7 @@ impl Planner<'_> {
         from: ImageRef,
         to: ImageRef,
         is_set: &[bool],
-        op: Op,
+        (op, expect): (Op, Expect),
     ) -> Result<()> {
         let policies = &self.options.policies;
         let (old, new) = (self.window.row(from)?, self.window.row(to)?);
@@ -312,8 +317,8 @@ impl Planner<'_> {
         }
         self.refuse_long(bound, &sql, to)?;
         let about = self.about(bound, op, to)?;
-        let check = Check { expect: Expect::Rows(1), warnings: Some(leniency.zero_enums), about };
-        self.requests.leniently(&sql, leniency, check);
+        let warnings = Some(leniency.zero_enums);
+        self.requests.leniently(&sql, leniency, Check { expect, warnings, about });
         Ok(())
     }
 

@@ -352,9 +352,9 @@ impl<'t> WindowBuilder<'t> {
                 let removed = StepKind::DeleteIfThere(vec![before]);
                 match new.is_partial() {
                     false => vec![removed, StepKind::Upsert(vec![after])],
-                    true if same_key(old, new, key)? => vec![StepKind::Patch(vec![after])],
+                    true if same_key(old, new, key)? => vec![StepKind::PatchIfThere(vec![after])],
                     // A row with the new key that was read after it had moved there has the values. One that was read
-                    // before is not there: the patch finds nothing, and the table stops by name.
+                    // before is not there: the patch finds nothing, and the table is read again.
                     true => vec![removed, StepKind::Patch(vec![after])],
                 }
             }
@@ -368,7 +368,7 @@ fn phase(kind: &StepKind) -> u8 {
     match kind {
         StepKind::CheckAbsent(_) => 0,
         StepKind::Delete(_) | StepKind::DeleteIfThere(_) => 1,
-        StepKind::Update(_) | StepKind::Patch(_) => 2,
+        StepKind::Update(_) | StepKind::Patch(_) | StepKind::PatchIfThere(_) => 2,
         StepKind::Insert(_) | StepKind::Upsert(_) => 3,
         StepKind::Truncate => 4,
     }

@@ -223,7 +223,7 @@ impl NetTable {
             }
         }
         let main = if idempotent {
-            vec![StepKind::DeleteIfThere(deletes), StepKind::Patch(patches), StepKind::Upsert(inserts)]
+            vec![StepKind::DeleteIfThere(deletes), StepKind::PatchIfThere(patches), StepKind::Upsert(inserts)]
         } else {
             let checks = StepKind::CheckAbsent(absent);
             vec![checks, StepKind::Delete(deletes), StepKind::Update(updates), StepKind::Insert(inserts)]
@@ -245,6 +245,7 @@ fn has_rows(kind: &StepKind) -> bool {
         | StepKind::Delete(rows)
         | StepKind::Upsert(rows)
         | StepKind::Patch(rows)
+        | StepKind::PatchIfThere(rows)
         | StepKind::DeleteIfThere(rows)
         | StepKind::CheckAbsent(rows) => !rows.is_empty(),
         StepKind::Update(rows) => !rows.is_empty(),

@@ -216,6 +216,13 @@ fn apply(window: &Window, table: &mut BTreeMap<i64, Row>, unique: bool) -> Resul
                     table.insert(new.0, patched(*there, new));
                 }
             }
+            StepKind::PatchIfThere(rows) => {
+                for new in rows.iter().map(|i| image(window, *i)) {
+                    if let Some(there) = table.get(&new.0).copied() {
+                        table.insert(new.0, patched(there, new));
+                    }
+                }
+            }
             StepKind::Update(rows) => {
                 if !window.ordered {
                     let keys: BTreeSet<i64> = rows.iter().map(|(old, _)| image(window, *old).0).collect();
@@ -310,6 +317,7 @@ fn kinds(window: &Window) -> Vec<(&'static str, usize)> {
         StepKind::Insert(r) => ("insert", r.len()),
         StepKind::Upsert(r) => ("upsert", r.len()),
         StepKind::Patch(r) => ("patch", r.len()),
+        StepKind::PatchIfThere(r) => ("patch if there", r.len()),
         StepKind::Update(r) => ("update", r.len()),
         StepKind::Delete(r) => ("delete", r.len()),
         StepKind::DeleteIfThere(r) => ("delete if there", r.len()),
@@ -407,7 +415,7 @@ fn r1_r2_updates_that_lack_values_are_never_put_together_wrong() {
         (
             vec![lack_v(row(1, 7), row(2, 7)), lack_v(row(2, 7), row(3, 7))],
             vec![("update", 1)],
-            vec![("patch", 1)],
+            vec![("patch if there", 1)],
         ),
         (
             vec![Op::Insert(row(1, 7)), lack_v(row(1, 7), row(2, 7)), lack_v(row(2, 7), row(3, 7))],
@@ -417,12 +425,12 @@ fn r1_r2_updates_that_lack_values_are_never_put_together_wrong() {
         (
             vec![Op::Insert(row(1, 7)), lack_v(row(1, 7), row(2, 7)), lack_u(row(2, 7), row(2, 8))],
             vec![("insert", 1), ("update", 1), ("update", 1)],
-            vec![("upsert", 1), ("patch", 1), ("patch", 1)],
+            vec![("upsert", 1), ("patch", 1), ("patch if there", 1)],
         ),
         (
             vec![lack_v(row(1, 7), row(2, 7)), lack_u(row(2, 7), row(2, 8))],
             vec![("update", 1), ("update", 1)],
-            vec![("patch", 1), ("patch", 1)],
+            vec![("patch if there", 1), ("patch if there", 1)],
         ),
         (
             vec![lack_v(row(1, 7), row(2, 7)), Op::Update(row(2, 7), row(3, 8))],

@@ -414,6 +414,7 @@ fn used_schemas(window: &Window) -> Result<Vec<(&TableName, SchemaId, usize)>> {
             | StepKind::Delete(rows)
             | StepKind::Upsert(rows)
             | StepKind::Patch(rows)
+            | StepKind::PatchIfThere(rows)
             | StepKind::DeleteIfThere(rows)
             | StepKind::CheckAbsent(rows) => rows.iter().try_for_each(|row| add(row.schema))?,
             StepKind::Truncate => {}

@@ -132,7 +132,13 @@ impl Planner<'_> {
             }
             StepKind::Patch(rows) => {
                 for run in rows.chunk_by(|a, b| a.schema == b.schema) {
-                    self.patches(table, run)?;
+                    self.patches(table, run, Expect::Rows)?;
+                }
+                Ok(())
+            }
+            StepKind::PatchIfThere(rows) => {
+                for run in rows.chunk_by(|a, b| a.schema == b.schema) {
+                    self.patches(table, run, |_| Expect::Any)?;
                 }
                 Ok(())
             }
@@ -200,15 +206,15 @@ impl Planner<'_> {
                 .try_for_each(|(before, after)| self.row_by_row(&bound, *before, Some(*after)));
         }
         let wanted = self.changed(&bound, rows)?;
-        self.change(&bound, rows, wanted, Op::Update)
+        self.change(&bound, rows, wanted, Op::Update, Expect::Rows)
     }
 
     /// Every column that the images have, but for the key, which they are found by.
-    fn patches(&mut self, table: &TableName, rows: &[ImageRef]) -> Result<()> {
+    fn patches(&mut self, table: &TableName, rows: &[ImageRef], expect: fn(u64) -> Expect) -> Result<()> {
         let bound = self.keyed(table, rows[0].schema)?;
         let wanted = bound.key_slots.iter().map(Option::is_none).collect();
         let pairs: Vec<_> = rows.iter().map(|image| (*image, *image)).collect();
-        self.change(&bound, &pairs, wanted, Op::Patch)
+        self.change(&bound, &pairs, wanted, Op::Patch, expect)
     }
 
     /// Sets the wanted columns of rows that are found by the first image's key. What an image lacks stays as it is.
@@ -218,6 +224,7 @@ impl Planner<'_> {
         rows: &[(ImageRef, ImageRef)],
         mut wanted: Vec<bool>,
         op: fn(u8) -> Op,
+        expect: fn(u64) -> Expect,
     ) -> Result<()> {
         let (mut lacked, mut had) = (vec![false; wanted.len()], vec![false; wanted.len()]);
         for (_, after) in rows {
@@ -246,12 +253,12 @@ impl Planner<'_> {
         }
         let mut bulk = Bulk::new(bound, op(number), &wires, set.flagged.len());
         for (before, after) in rows {
-            self.flush_full(&mut bulk, Expect::Rows)?;
+            self.flush_full(&mut bulk, expect)?;
             self.key_cells(bound, *before, &mut bulk.arrays)?;
             self.columns(bound, *after, &mut bulk.arrays, &places)?;
             bulk.added(self.place(*after)?);
         }
-        self.flush(&mut bulk, Expect::Rows)
+        self.flush(&mut bulk, expect)
     }
 
     /// The columns that any of the rows changes. What stays as it is need not be sent and written again, which for

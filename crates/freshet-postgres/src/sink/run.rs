@@ -219,15 +219,13 @@ impl About {
     }
 }
 
-/// Between F_low and F_high a row that lacks a value can be changed, but not made.
+/// Between F_low and F_high a row that lacks a value can be changed, but not made: only the source has the value.
 fn out_of_reach(table: &TableName, place: &Place) -> Error {
     let text = format!(
         "The row of {table} at {place} lacks a large value that the source left out as unchanged, and the target does \
          not have it: the row was changed while the table was read"
     );
-    Error::table(table.clone(), text).with_hint(
-        "Reset the pipeline and load again; REPLICA IDENTITY FULL for the table makes the source send such values",
-    )
+    Error::reload(table.clone(), text)
 }
 
 fn verb(op: Op) -> &'static str {

@@ -459,9 +459,22 @@ fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<(
         StepKind::Patch(rows) => {
             for r in rows {
                 let new = image(r)?;
-                let at = table.find(&new).ok_or_else(|| diverged("a row to change in part is not there"))?;
+                let lacks = || match window.ordered {
+                    true => Error::reload(step.table.clone(), "A row that moved lacks a value"),
+                    false => diverged("a row to change in part is not there"),
+                };
+                let at = table.find(&new).ok_or_else(lacks)?;
                 let there = table.rows.swap_remove(at);
                 table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
+            }
+        }
+        StepKind::PatchIfThere(rows) => {
+            for r in rows {
+                let new = image(r)?;
+                if let Some(at) = table.find(&new) {
+                    let there = table.rows.swap_remove(at);
+                    table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
+                }
             }
         }
         StepKind::Delete(rows) => {

@@ -134,12 +134,16 @@ async fn lacking(target: &dyn Target, ordered: bool) {
     let script = in_mode(Script::new().update_keys(&a, &[(1, 1), (2, 3)]).patch(&a, &[1, 3]), ordered);
     durable(&mut *sink, script, 2).await.expect("updates of rows that are there");
     assert_eq!(target.rows(a.target()).await, [text(1, "a"), text(3, "b")]);
-    for script in [Script::new().update_keys(&a, &[(2, 2)]), Script::new().patch(&a, &[1, 2])] {
+    for (script, expect) in [
+        (Script::new().update_keys(&a, &[(2, 2)]), ErrorKind::Table(a.name().clone())),
+        (Script::new().patch(&a, &[1, 2]), ErrorKind::Reload(a.name().clone())),
+    ] {
         let kind = refused(&mut *sink, in_mode(script, ordered), 3).await;
-        let expect = if ordered { ErrorKind::Table(a.name().clone()) } else { ErrorKind::Reorder };
-        assert_eq!(kind, expect);
+        assert_eq!(kind, if ordered { expect } else { ErrorKind::Reorder });
         assert_checkpoint(&mut *sink, 2).await;
     }
+    let script = Script::new().patch_if_there(&a, &[1, 2]);
+    durable(&mut *sink, in_mode(script, ordered), 3).await.expect("a row that is not there is left out");
     assert_eq!(target.rows(a.target()).await, [text(1, "a"), text(3, "b")]);
 }
 

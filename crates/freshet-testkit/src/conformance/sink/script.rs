@@ -131,6 +131,7 @@ enum Draft {
     Delete(Vec<usize>),
     Upsert(Vec<usize>),
     Patch(Vec<usize>),
+    PatchIfThere(Vec<usize>),
     DeleteIfThere(Vec<usize>),
     CheckAbsent(Vec<usize>),
     Truncate,
@@ -197,6 +198,13 @@ impl Script {
         self.changes.updates += keys.len() as u64;
         let pairs = keys.iter().map(|(old, new)| (self.key(table, *old), self.key(table, *new))).collect();
         self.step(table, Draft::Update(pairs))
+    }
+
+    /// Changes of rows in place, if they are there, which say nothing of the name.
+    #[must_use]
+    pub fn patch_if_there(mut self, table: &Table, keys: &[i64]) -> Self {
+        let images = keys.iter().map(|id| self.key(table, *id)).collect();
+        self.step(table, Draft::PatchIfThere(images))
     }
 
     /// Changes of rows that must be there, which say nothing of the name.
@@ -318,6 +326,7 @@ fn kind(draft: Draft, refs: &[ImageRef]) -> StepKind {
         Draft::Delete(images) => StepKind::Delete(all(images)),
         Draft::Upsert(images) => StepKind::Upsert(all(images)),
         Draft::Patch(images) => StepKind::Patch(all(images)),
+        Draft::PatchIfThere(images) => StepKind::PatchIfThere(all(images)),
         Draft::DeleteIfThere(images) => StepKind::DeleteIfThere(all(images)),
         Draft::CheckAbsent(images) => StepKind::CheckAbsent(all(images)),
         Draft::Truncate => StepKind::Truncate,
