@@ -456,24 +456,19 @@ fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<(
                 table.insert(completed(image(new)?, there)).map_err(|e| diverged(&e))?;
             }
         }
-        StepKind::Patch(rows) => {
+        StepKind::Patch(rows) | StepKind::PatchIfThere(rows) => {
             for r in rows {
                 let new = image(r)?;
-                let lacks = || match window.ordered {
-                    true => Error::reload(step.table.clone(), "A row that moved lacks a value"),
-                    false => diverged("a row to change in part is not there"),
-                };
-                let at = table.find(&new).ok_or_else(lacks)?;
-                let there = table.rows.swap_remove(at);
-                table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
-            }
-        }
-        StepKind::PatchIfThere(rows) => {
-            for r in rows {
-                let new = image(r)?;
-                if let Some(at) = table.find(&new) {
-                    let there = table.rows.swap_remove(at);
-                    table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
+                match table.find(&new) {
+                    Some(at) => {
+                        let there = table.rows.swap_remove(at);
+                        table.insert(completed(new, there)).map_err(|e| diverged(&e))?;
+                    }
+                    None if matches!(step.kind, StepKind::PatchIfThere(_)) => {}
+                    None if window.ordered => {
+                        return Err(Error::reload(step.table.clone(), "A row that moved lacks a value"));
+                    }
+                    None => return Err(diverged("a row to change in part is not there")),
                 }
             }
         }
@@ -492,9 +487,8 @@ fn apply_step(contents: &mut Contents, window: &Window, step: &Step) -> Result<(
         }
         StepKind::CheckAbsent(rows) => {
             for r in rows {
-                if table.find(&image(r)?).is_some() {
-                    return Err(diverged("a row is there that the source did not have"));
-                }
+                let is_there = table.find(&image(r)?).is_some();
+                (!is_there).then_some(()).ok_or_else(|| diverged("a row is there that should not be"))?;
             }
         }
         StepKind::Truncate => table.rows.clear(),
