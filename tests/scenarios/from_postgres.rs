@@ -159,16 +159,8 @@ fn t10_t11_p13_a_pipeline_from_postgres_that_is_killed_ends_equal() {
     assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint"), "1");
 }
 
-/// R1: rows move, and others go, between two halves of a load, without the large value that they have. A row that changed
-/// in place and is gone needs nothing; for one that moved the table is read again.
-#[test]
-fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
-    let mut pipeline = pipeline("moved");
-    pipeline.load = "readers: 1, chunk_rows: 1000".to_owned();
-    pipeline.source.sql(
-        "create table t (id int primary key, v text, big text); alter table t alter big set storage external; \
-         insert into t select n, 'row', repeat('x', 3000) from generate_series(1, 12000) n",
-    );
+/// Kills a run after the first chunk of its only table came in, and before the last one can.
+fn cut_off_in_the_load(pipeline: &Pipeline) {
     // The last chunk's row is locked as soon as it is there: the load cannot get past it.
     let holder = "do $$ begin while to_regclass('freshet.load_chunk') is null loop perform pg_sleep(0.005); end loop; \
          loop perform 1 from freshet.load_chunk where lower is not null and upper is null for update; \
@@ -185,6 +177,40 @@ fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
          datname = current_database() and pid <> pg_backend_pid()",
     );
     drop(holder);
+}
+
+/// R7: a table without a key is read by place, and as a whole again when its view is lost, since rows have other places then.
+#[test]
+fn r7_a_table_without_a_key_is_read_in_parts_and_again_as_a_whole() {
+    let mut pipeline = pipeline("places");
+    pipeline.load = "readers: 2, chunk_rows: 1000".to_owned();
+    pipeline.source.sql(
+        "create table t (n int, big text); alter table t replica identity full; alter table t alter big set storage external; \
+         insert into t select n, repeat('x', 1500) from generate_series(1, 20000) n; analyze t",
+    );
+    cut_off_in_the_load(&pipeline);
+    // Rows of the first chunk get places in the last one, and the other way round.
+    pipeline.source.sql("update t set n = -n where n % 3 = 0; delete from t where n % 3 = 1");
+    pipeline.source.sql("vacuum t");
+    pipeline.source.sql("update t set n = n + 100000 where n > 19000; insert into t select n, 'new' from generate_series(1, 500) n");
+    let exit = pipeline.succeeds(&["run", "--until", "caught-up"]);
+    compare(&pipeline, &["t"]);
+    assert_eq!(exit.stderr.matches("Loading a table without a key again").count(), 1, "{}", exit.stderr);
+    let chunks = "select count(*) > 10 and count(distinct high) = 1 from freshet.load_chunk where rows > 0";
+    assert_eq!(pipeline.target.sql(chunks).trim(), "t");
+}
+
+/// R1: rows move, and others go, between two halves of a load, without the large value that they have. A row that changed
+/// in place and is gone needs nothing; for one that moved the table is read again.
+#[test]
+fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
+    let mut pipeline = pipeline("moved");
+    pipeline.load = "readers: 1, chunk_rows: 1000".to_owned();
+    pipeline.source.sql(
+        "create table t (id int primary key, v text, big text); alter table t alter big set storage external; \
+         insert into t select n, 'row', repeat('x', 3000) from generate_series(1, 12000) n",
+    );
+    cut_off_in_the_load(&pipeline);
     // Rows of chunks that are not in become rows of the first, which is.
     pipeline.source.sql(
         "update t set id = -id where id > 11990; update t set v = 'gone' where id in (2, 11900); \

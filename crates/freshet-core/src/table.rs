@@ -322,7 +322,7 @@ impl fmt::Debug for NativeRows {
 #[async_trait]
 pub trait ChunkReader: Send {
     /// Splits a table into chunks of about `rows` rows, bounds computed by the server. A table without a usable
-    /// key is one chunk. Every row of the view lies in exactly one of them.
+    /// key is one chunk, or has chunks that hold under this view only. Every row of the view lies in exactly one of them.
     async fn plan(&mut self, table: &TableInfo, rows: u64) -> Result<Vec<Chunk>>;
 
     /// Begins reading a chunk.

@@ -169,6 +169,15 @@ impl Loader<'_> {
     ) -> Result<TableState> {
         let name = plan.info.name();
         let stored = known.iter().find(|t| t.table == *name);
+        let stored = match stored {
+            // Chunks of a table without a key hold under one view, and its rows cannot be made right afterwards.
+            Some(state) if plan.info.schema.key().is_empty() && is_begun(state) => {
+                tracing::info!(sink = self.name, table = %name, "Loading a table without a key again");
+                sink.restart_table(name).await?;
+                None
+            }
+            stored => stored,
+        };
         let mut state = match stored {
             Some(state) if !state.chunks.is_empty() || state.phase > TablePhase::Loading => state.clone(),
             Some(_) | None => {
@@ -247,6 +256,11 @@ struct Worker {
     high: Position,
     status: Arc<Status>,
     finished: Arc<AtomicU64>,
+}
+
+/// Some of its chunks are in, and some are not.
+fn is_begun(state: &TableState) -> bool {
+    state.chunks.iter().any(|c| c.rows.is_some()) && state.chunks.iter().any(|c| c.rows.is_none())
 }
 
 impl Worker {

@@ -113,10 +113,18 @@ impl Bound {
     /// Reads the text form back, for a key with so many usable columns.
     pub(super) fn parse(columns: usize, text: &str) -> Result<Self> {
         let parts = split(text).filter(|parts| parts.len() == columns);
-        parts.map(Self).ok_or_else(|| {
-            Error::corrupt("A chunk's bound does not fit the table's key")
-                .with_hint("The table's key changed since the load was planned: load the table again")
-        })
+        parts.map(Self).ok_or_else(misfit)
+    }
+
+    /// Reads the place of a row back.
+    pub(super) fn parse_place(text: &str) -> Result<Self> {
+        let bound = Self::parse(1, text)?;
+        let inside = bound.0[0].value.strip_prefix('(').and_then(|value| value.strip_suffix(')'));
+        let numbers = inside.and_then(|value| value.split_once(','));
+        match numbers.map(|(block, row)| (block.parse::<u32>(), row.parse::<u16>())) {
+            Some((Ok(_), Ok(_))) => Ok(bound),
+            Some(_) | None => Err(misfit()),
+        }
     }
 
     /// `key > bound`.
@@ -139,6 +147,11 @@ impl Bound {
             (left, right) => format!("({}) {operator} ({})", left.join(", "), right.join(", ")),
         }
     }
+}
+
+fn misfit() -> Error {
+    Error::corrupt("A chunk's bound does not fit the table's key")
+        .with_hint("The table's key changed since the load was planned: load the table again")
 }
 
 /// The parts of a bound's text form; `None` for anything else.
@@ -204,6 +217,15 @@ mod tests {
         let then = Bound::new(&[column("a", Some("C"))], vec!["x".into()]).expect("a value");
         let read = Bound::parse(1, &then.text()).expect("round trip");
         assert_eq!(read.after(&[column("a", Some("de_DE"))]), r#""a" collate "pg_catalog"."C" > 'x'"#);
+    }
+
+    #[test]
+    fn places_are_read_back() {
+        let place = |value: &str| Bound::parse_place(&literal(value));
+        assert_eq!(place("(7,65535)").expect("a place").text(), "'(7,65535)'");
+        for bad in ["1", "(1)", "(1,2", "(1,65536)", "(-1,2)", "(1,2,3)", "a"] {
+            assert!(place(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -58,8 +58,11 @@ struct PinnedColumn {
 }
 
 impl Pinned {
-    /// The key's columns that bounds can be made of, with the collations of the snapshot.
+    /// The key's columns that bounds can be made of, with the collations of the snapshot; without a key a row's place.
     pub(super) fn key_columns(&self, table: &TableInfo) -> Result<Vec<KeyColumn>> {
+        if table.schema.key().is_empty() {
+            return Ok(vec![KeyColumn { name: "ctid".to_owned(), collation: None }]);
+        }
         let column = |place: &u16| {
             let column = self.columns.get(usize::from(*place)).ok_or_else(|| changed(table.name()))?;
             Ok(KeyColumn { name: quote::ident(&column.name), collation: column.collation.clone() })
@@ -353,7 +356,11 @@ fn write_row(
 fn copy_statement(table: &TableInfo, chunk: &Chunk, pinned: &Pinned) -> Result<String> {
     let columns: Vec<String> = table.schema.columns().iter().map(expression).collect();
     let (key, from) = (pinned.key_columns(table)?, &pinned.from);
-    let bound = |text: &Option<String>| text.as_deref().map(|text| Bound::parse(key.len(), text)).transpose();
+    let parse = |text: &str| match table.schema.key().is_empty() {
+        true => Bound::parse_place(text),
+        false => Bound::parse(key.len(), text),
+    };
+    let bound = |text: &Option<String>| text.as_deref().map(parse).transpose();
     let lower = bound(&chunk.lower)?.map(|bound| bound.after(&key));
     let upper = bound(&chunk.upper)?.map(|bound| bound.up_to(&key));
     let conditions: Vec<String> = lower.into_iter().chain(upper).collect();

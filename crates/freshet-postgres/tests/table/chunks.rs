@@ -108,6 +108,35 @@ async fn a_large_table_is_split_by_a_sample_of_it() {
     assert!(largest < 5_000, "{largest} rows in one chunk");
 }
 
+/// R7: without a key chunks are ranges of places: every row of the view in one of them, whatever happens meanwhile.
+#[tokio::test]
+async fn r7_a_table_without_a_key_is_split_by_place() {
+    let database = Database::new("");
+    database.sql(
+        "create table t (n int, filler text); insert into t select n, repeat('x', 500) from generate_series(1, 1000) n; \
+         delete from t where n % 5 = 0; analyze t; create table empty (n int); create table one (n int); insert into one values (1)",
+    );
+    let mut view = database.view(2).await;
+    let table = find(&view.tables, "t");
+    let chunks = view.readers[0].plan(&table, 100).await.unwrap();
+    assert!((5..15).contains(&chunks.len()), "{chunks:?}");
+    database.sql("update t set n = n + 10000 where n < 300; delete from t where n between 600 and 700");
+    database.sql("vacuum t; insert into t select n, 'new' from generate_series(5001, 6000) n");
+    let mut rows = Vec::new();
+    for (chunk, reader) in chunks.iter().zip([0, 1].into_iter().cycle()) {
+        let part = read_chunk(view.readers[reader].as_mut(), &table, chunk).await;
+        rows.extend(part.unwrap());
+    }
+    assert_eq!(rows.len(), 800, "every row of the view once");
+    rows.sort();
+    rows.dedup();
+    assert_eq!(rows.len(), 800);
+    for name in ["empty", "one"] {
+        let table = find(&view.tables, name);
+        assert_eq!(view.readers[0].plan(&table, 100).await.unwrap().len(), 1, "{name}");
+    }
+}
+
 /// A plan keeps its order when the column's collation is altered, in the view it was made in and in a later one.
 #[tokio::test]
 async fn g10_a_plan_outlives_its_columns_collation() {
