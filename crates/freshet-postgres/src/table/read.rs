@@ -205,12 +205,14 @@ impl PostgresChunkReader {
         })
     }
 
-    /// Whether the name, the files and the partitions of now are those of the snapshot. The table is locked.
+    /// Whether the name, the files and the partitions of now are those of the snapshot. The table is locked. A partition
+    /// that the snapshot does not see at all was made after it, and so was every row in it.
     async fn compare_files(&self, name: &TableName, pinned: &Pinned) -> Result<()> {
         const SQL: &str = "select coalesce(pg_catalog.to_regclass($2)::oid = $1, false), not exists ( \
                select from pg_catalog.pg_class c where c.oid = any($3) \
                  and c.relfilenode is distinct from coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)), \
-             coalesce((select pg_catalog.array_agg(t.relid::oid) from pg_catalog.pg_partition_tree($1) t), array[$1])";
+             coalesce((select pg_catalog.array_agg(t.relid::oid) from pg_catalog.pg_partition_tree($1) t \
+               join pg_catalog.pg_class c on c.oid = t.relid), array[$1])";
         let row =
             self.session.client().query_one(SQL, &[&pinned.oid, &quote::table(name), &pinned.parts]).await;
         let row = row.map_err(|error| table_error(name, "Looking at", &error))?;

@@ -72,6 +72,23 @@ async fn r24_partitions_that_come_and_go() {
     check("p", "drop table p2", "").await;
 }
 
+/// R24: a partition that was made after the view has none of its rows, and is no reason to stop.
+#[tokio::test]
+async fn r24_a_partition_that_is_made_during_a_load_does_not_disturb_it() {
+    let (database, mut view) = opened("p").await;
+    let table = find(&view.tables, "p");
+    let chunks = view.readers[0].plan(&table, 50).await.unwrap();
+    database.sql(
+        "create table p3 partition of p for values from (200) to (300); insert into p values (250, 'new'); \
+         create table p4 partition of p for values from (300) to (500) partition by range (id); \
+         create table p5 partition of p4 for values from (300) to (400); insert into p values (350, 'new')",
+    );
+    for chunk in &chunks {
+        read_chunk(view.readers[0].as_mut(), &table, chunk).await.unwrap();
+    }
+    assert_eq!(read_table(view.readers[0].as_mut(), &table, 50).await.unwrap().len(), 200);
+}
+
 /// A column that came after the view is not in the view's rows, and nothing else is wrong.
 #[tokio::test]
 async fn a_new_column_does_not_disturb_the_older_view() {
