@@ -30,6 +30,8 @@ mod kill_watch;
 mod kill_writers;
 #[path = "scenarios/kit.rs"]
 mod kit;
+#[path = "scenarios/partitions.rs"]
+mod partitions;
 #[path = "scenarios/pipeline.rs"]
 mod pipeline;
 #[path = "scenarios/stalled.rs"]

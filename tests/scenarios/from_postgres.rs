@@ -394,21 +394,6 @@ fn d1_a_changed_definition_stops_by_name() {
     assert!(run.stderr.contains("public.t") && run.stderr.contains("definition"), "{}", run.stderr);
 }
 
-/// R24: a partitioned table is refused by name, by the check and by a run.
-#[test]
-fn r24_a_partitioned_table_is_refused() {
-    let pipeline = pipeline("partitions");
-    pipeline.source.sql(
-        "create table t (id int primary key); create table p (id int primary key) partition by range (id)",
-    );
-    for words in [&["check"][..], &["run", "--until", "caught-up"]] {
-        let ended = pipeline.freshet(words);
-        assert_ne!(ended.code, Some(0), "{words:?}");
-        let told = format!("{}{}", ended.stdout, ended.stderr);
-        assert!(told.contains("public.p is partitioned"), "{words:?}: {told}");
-    }
-}
-
 /// D1: what was done to a table while the pipeline ran, and what no row has told yet, is told when it ends.
 #[test]
 fn d1_a_table_that_was_altered_is_named_at_the_end() {

@@ -7,6 +7,7 @@ use crate::catalog::types::TypeCatalog;
 use crate::decode::{Captured, Decoder, Relation, Step};
 use freshet_core::codec::BatchBuilder;
 use freshet_core::{Column, DataType, EventRef, RowRef, SchemaMap, TableName, TableSchema};
+use std::collections::BTreeSet;
 
 /// Decodes a session of pgoutput, and reads back what it gave.
 ///
@@ -25,6 +26,11 @@ pub fn pgoutput(mut data: &[u8]) {
                 Some(captured) => decoder.define(relation.oid, captured),
                 None => break,
             },
+            Ok(Step::Truncate(relations)) => {
+                if decoder.truncate(&relations, |_| BTreeSet::new(), &mut batch).is_err() {
+                    break;
+                }
+            }
             Ok(Step::Commit(_) | Step::Outside | Step::InTransaction) => {}
             Err(_) => break,
         }
@@ -47,7 +53,7 @@ fn captured(relation: &Relation) -> Option<Captured> {
     let key = (0..is_key.len() as u16).filter(|i| is_key[usize::from(*i)]).collect();
     let name = TableName::new(relation.schema.as_str(), relation.name.as_str());
     let schema = TableSchema::new(name, columns, key).ok()?;
-    Some(Captured { schema: schema.into(), is_key })
+    Some(Captured { schema: schema.into(), is_key, order: Vec::new(), part: None })
 }
 
 fn read_back(batch: &mut BatchBuilder, schemas: &mut SchemaMap) {

@@ -104,6 +104,7 @@ pub fn wal_options(config: &Config) -> WalSourceOptions {
     WalSourceOptions {
         slot: source.postgres.slot.clone().unwrap_or(defaults.slot),
         publication: source.postgres.publication.clone().unwrap_or(defaults.publication),
+        keeps_lost_partitions: source.postgres.keeps_dropped_partitions,
         schemas_left_out: control_schemas(config),
         batch_bytes_target: bounds::BATCH_BYTES_TARGET,
         batch_bytes_max: bounds::BATCH_BYTES_MAX,
@@ -217,6 +218,7 @@ pub fn table_reader(config: &Config) -> Box<dyn TableReader> {
         None => {
             let connect = postgres_connect(&config.source.endpoint, &config.source.postgres.database);
             let options = ReaderOptions {
+                publication: Some(wal_options(config).publication),
                 schemas_left_out: control_schemas(config),
                 ..ReaderOptions::new(connect, &config.name)
             };

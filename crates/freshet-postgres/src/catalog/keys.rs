@@ -41,6 +41,14 @@ impl TableKey {
             Identity::Nothing => false,
         }
     }
+
+    /// Whether old rows that are told by it can be found by the key of `whole`, a table that it is part of.
+    pub(crate) fn tells_key_of(&self, whole: &TableKey) -> bool {
+        let holds = |of: &TableKey, name: &String| of.columns.contains(name);
+        let is_same = self.columns.iter().all(|name| holds(whole, name))
+            && whole.columns.iter().all(|name| holds(self, name));
+        self.is_updatable() && (self.identity == Identity::Full || is_same)
+    }
 }
 
 /// The keys of these tables, by number. A table that is not there is left out.

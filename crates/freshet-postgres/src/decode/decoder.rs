@@ -12,8 +12,8 @@ use super::message::{Cell, Malformed, Message, Old, Relation, Tuple, parse};
 use crate::values::text;
 use freshet_core::codec::{BatchBuilder, RowWriter};
 use freshet_core::position::{CommitPlace, Lsn, TxnId};
-use freshet_core::{Error, Result, TableSchema};
-use std::collections::HashMap;
+use freshet_core::{Error, Result, TableName, TableSchema};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// A captured relation as it is from here on.
@@ -22,6 +22,17 @@ pub(crate) struct Captured {
     pub schema: Arc<TableSchema>,
     /// Columns of the replica identity, by index: what an old key has values of.
     pub is_key: Vec<bool>,
+    /// For each column the place of its value in the stream's rows; empty if they are in order.
+    pub order: Vec<u16>,
+    /// What is told is a partition of the table.
+    pub part: Option<Part>,
+}
+
+/// A partition whose changes are captured as its table's.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub root: u32,
+    pub partition: TableName,
 }
 
 /// What a message was.
@@ -36,6 +47,8 @@ pub(crate) enum Step {
     /// A relation is told, to be given to [`Decoder::define`] or
     /// [`Decoder::leave_out`] before the next message.
     Relation(Relation),
+    /// Relations were emptied, to be given to [`Decoder::truncate`] before the next message.
+    Truncate(Vec<u32>),
 }
 
 /// A relation of the session.
@@ -107,12 +120,7 @@ impl Decoder {
                 self.change(relation, batch, |captured, batch| delete(captured, old, batch))?;
             }
             (Message::Truncate { relations }, Open::Begun(_) | Open::Written(_)) => {
-                for relation in relations {
-                    self.change(relation, batch, |captured, batch| {
-                        batch.truncate(captured.schema.name());
-                        Ok(())
-                    })?;
-                }
+                return Ok(Step::Truncate(relations));
             }
             (Message::Origin | Message::Type | Message::Emitted, _) => {}
             (Message::Later(name), _) => {
@@ -123,6 +131,52 @@ impl Decoder {
             (message, open) => return Err(out_of_order(&message, open)),
         }
         Ok(if self.in_transaction() { Step::InTransaction } else { Step::Outside })
+    }
+
+    /// Empties relations: tables by their partitions, of which all have to be among them. `leaves` are those of a table
+    /// whose rows a target may have.
+    pub(crate) fn truncate(
+        &mut self,
+        relations: &[u32],
+        leaves: impl Fn(u32) -> BTreeSet<u32>,
+        batch: &mut BatchBuilder,
+    ) -> Result<()> {
+        for relation in self.whole_tables(relations, leaves)? {
+            self.change(relation, batch, |captured, batch| {
+                batch.truncate(captured.schema.name());
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn whole_tables(&self, relations: &[u32], leaves: impl Fn(u32) -> BTreeSet<u32>) -> Result<Vec<u32>> {
+        let mut whole: Vec<u32> = Vec::with_capacity(relations.len());
+        let mut roots = BTreeSet::new();
+        for relation in relations {
+            let Some((captured, part)) = self.part(*relation) else {
+                whole.push(*relation);
+                continue;
+            };
+            if !roots.insert(part.root) {
+                continue;
+            }
+            let is_of_root = |oid: &&u32| self.part(**oid).is_some_and(|(_, other)| other.root == part.root);
+            let mut required = leaves(part.root);
+            required.extend(self.relations.keys().filter(is_of_root));
+            if !required.iter().all(|leaf| relations.contains(leaf)) {
+                return Err(emptied_in_part(captured, part));
+            }
+            whole.push(*relation);
+        }
+        Ok(whole)
+    }
+
+    fn part(&self, relation: u32) -> Option<(&Captured, &Part)> {
+        match self.relations.get(&relation)? {
+            Known::Captured { captured, .. } => Some((captured, captured.part.as_ref()?)),
+            Known::NotSelected => None,
+        }
     }
 
     /// Writes a change of a relation, after the transaction's beginning and the relation's schema if it is the first.
@@ -155,9 +209,7 @@ impl Decoder {
 fn insert(captured: &Captured, new: Tuple<'_>, batch: &mut BatchBuilder) -> Result<()> {
     check_width(captured, new)?;
     let mut row = batch.insert(&captured.schema);
-    for (column, cell) in new.cells().enumerate() {
-        put(captured, column, cell, &mut row)?;
-    }
+    each(captured, new, |column, cell| put(captured, column, cell, &mut row))?;
     row.finish();
     Ok(())
 }
@@ -168,29 +220,25 @@ fn update(captured: &Captured, old: Option<Old<'_>>, new: Tuple<'_>, batch: &mut
     match old {
         Some(old) => put_old(captured, old, &mut row)?,
         // The key did not change.
-        None => {
-            for (column, cell) in new.cells().enumerate() {
-                put(
-                    captured,
-                    column,
-                    if captured.is_key[column] { cell } else { Cell::Unchanged },
-                    &mut row,
-                )?;
-            }
-        }
+        None => each(captured, new, |column, cell| {
+            put(captured, column, if captured.is_key[column] { cell } else { Cell::Unchanged }, &mut row)
+        })?,
     }
     row.after();
-    let old = match old {
-        Some(Old::Key(tuple) | Old::Row(tuple)) => tuple.cells().collect(),
-        None => Vec::new(),
-    };
-    for (column, cell) in new.cells().enumerate() {
-        let cell = match (cell, old.get(column)) {
+    let mut known: Vec<Cell<'_>> = Vec::new();
+    if let Some(Old::Key(tuple) | Old::Row(tuple)) = old {
+        each(captured, tuple, |_, cell| {
+            known.push(cell);
+            Ok(())
+        })?;
+    }
+    each(captured, new, |column, cell| {
+        let cell = match (cell, known.get(column)) {
             (Cell::Unchanged, Some(known @ (Cell::Text(_) | Cell::Binary(_)))) => *known,
             (cell, _) => cell,
         };
-        put(captured, column, cell, &mut row)?;
-    }
+        put(captured, column, cell, &mut row)
+    })?;
     row.finish();
     Ok(())
 }
@@ -209,11 +257,23 @@ fn put_old(captured: &Captured, old: Old<'_>, row: &mut RowWriter<'_>) -> Result
         Old::Row(tuple) => (tuple, false),
     };
     check_width(captured, tuple)?;
-    for (column, cell) in tuple.cells().enumerate() {
+    each(captured, tuple, |column, cell| {
         let is_told = !is_key || captured.is_key[column];
-        put(captured, column, if is_told { cell } else { Cell::Unchanged }, row)?;
+        put(captured, column, if is_told { cell } else { Cell::Unchanged }, row)
+    })
+}
+
+/// The values of a row that has the table's width, by column.
+fn each<'a>(
+    captured: &Captured,
+    tuple: Tuple<'a>,
+    mut take: impl FnMut(usize, Cell<'a>) -> Result<()>,
+) -> Result<()> {
+    if captured.order.is_empty() {
+        return tuple.cells().enumerate().try_for_each(|(column, cell)| take(column, cell));
     }
-    Ok(())
+    let cells: Vec<Cell<'a>> = tuple.cells().collect();
+    captured.order.iter().enumerate().try_for_each(|(column, at)| take(column, cells[usize::from(*at)]))
 }
 
 fn put(captured: &Captured, column: usize, cell: Cell<'_>, row: &mut RowWriter<'_>) -> Result<()> {
@@ -253,6 +313,18 @@ fn check_width(captured: &Captured, tuple: Tuple<'_>) -> Result<()> {
         tuple.len(),
         captured.schema.name()
     )))
+}
+
+/// Which rows of a target were in a partition is not known there.
+fn emptied_in_part(captured: &Captured, part: &Part) -> Error {
+    let (table, partition) = (captured.schema.name(), &part.partition);
+    Error::table(
+        table.clone(),
+        format!(
+            "Partition {partition} of table {table} was emptied (TRUNCATE), and not all of the table was"
+        ),
+    )
+    .with_hint("Reset the pipeline and load again; DELETE is followed, and so is TRUNCATE of the whole table")
 }
 
 fn malformed(error: &Malformed) -> Error {

@@ -7,5 +7,5 @@
 mod decoder;
 mod message;
 
-pub(crate) use decoder::{Captured, Decoder, Step};
+pub(crate) use decoder::{Captured, Decoder, Part, Step};
 pub(crate) use message::{Relation, RelationColumn};

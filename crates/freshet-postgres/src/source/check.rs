@@ -2,7 +2,7 @@
 //!
 //! Reads only. What making the publication and the slot would be refused with is an error here.
 
-use super::slot::{partitioned, query, without_identity};
+use super::slot::{query, without_identity};
 use super::{WalSourceOptions, session};
 use crate::catalog::tables::{read_catalogue, selected_tables};
 use crate::quote::{self, ident};
@@ -44,9 +44,6 @@ async fn look(options: &WalSourceOptions, selects: &dyn Selects, found: &mut Fin
                 quote::table(&table)
             ),
         );
-    }
-    for table in selected.iter().filter(|table| table.is_partitioned && !options.partitioned) {
-        found.add_error("source.tables", table.name.to_string(), &partitioned(&table.name));
     }
     publication(&client, options, found).await?;
     ownership(&client, options, &tables, found).await
@@ -132,8 +129,8 @@ async fn ownership(
 ) -> Result<()> {
     const SQL: &str = "select n.nspname::text, c.relname::text, pg_catalog.pg_has_role(c.relowner, 'usage'), \
          pg_catalog.has_table_privilege(c.oid, 'select'), \
-         exists (select 1 from pg_catalog.pg_publication_tables p where p.pubname = $1 \
-           and p.schemaname = n.nspname and p.tablename = c.relname) \
+         exists (select 1 from pg_catalog.pg_publication p join pg_catalog.pg_publication_rel r on r.prpubid = p.oid \
+           where p.pubname = $1 and r.prrelid = c.oid) \
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.relkind in ('r', 'p')";
     for row in query(client, SQL, &[&options.publication]).await? {
         let name = TableName::new(row.get::<_, String>(0), row.get::<_, String>(1));
@@ -144,7 +141,7 @@ async fn ownership(
         let table = quote::table(&name);
         if !owns && !published {
             let remedy = format!(
-                "As its owner: CREATE PUBLICATION {name} FOR TABLE {table} WITH (publish_via_partition_root = true), or ALTER PUBLICATION ... ADD TABLE; then ALTER PUBLICATION {name} OWNER TO {}",
+                "As its owner: CREATE PUBLICATION {name} FOR TABLE {table}, or ALTER PUBLICATION ... ADD TABLE; then ALTER PUBLICATION {name} OWNER TO {}",
                 ident(&options.connect.user),
                 name = ident(&options.publication),
             );

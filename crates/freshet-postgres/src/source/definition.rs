@@ -13,18 +13,22 @@
 //! before it. What a role may do without a trace in the catalogue is documented in `docs/operations.md`.
 
 use super::WalSourceOptions;
+use super::parts::{Difference, Parts};
 use super::slot::query;
 use crate::error::{Scope, statement_error};
 use crate::quote::{ident, literal};
 use freshet_core::{Error, Result, TableName};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::{Client, Row};
 
 /// Begins the comment; what follows is [`Definitions`] as JSON.
 const MARK: &str = "freshet ";
 const AGAIN: &str = "Reset the pipeline and load again";
+
+const KEEP: &str = "Reset the pipeline and load again; or give the source dropped_partitions: keep, for rows of partitions that \
+     were dropped or detached to stay on the targets";
 
 /// A publication and its tables at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,31 +57,30 @@ struct Table {
     /// The file of its rows. TRUNCATE and VACUUM FULL make another one, and so does a rewrite.
     file: u32,
     columns: Vec<Column>,
-    /// Of a partitioned table those that hold its rows, by number.
-    leaves: BTreeMap<u32, Leaf>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Leaf {
-    name: String,
-    file: u32,
-    #[serde(skip)]
-    joined: Option<Joined>,
-}
-
-/// How a leaf came to be part of its root.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Joined {
-    /// Created as a partition, so empty.
-    born: bool,
-    /// Transaction and command that made it part of the root, itself or with a partition above it.
-    transaction: String,
-    command: i64,
+    /// Of a partitioned table, and of no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<Parts>,
 }
 
 /// Number, name, type, and the transaction that last altered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Column(i16, u32, u32, u32);
+
+/// What the changes of partitions come as.
+pub(super) struct Whole {
+    pub oid: u32,
+    pub name: TableName,
+    /// Names of its columns in order, as [`hash`] has them.
+    columns: Vec<u32>,
+}
+
+impl Whole {
+    /// The place of a column; one that it does not have now comes last.
+    pub(super) fn place(&self, column: &str) -> usize {
+        let name = hash(column);
+        self.columns.iter().position(|known| *known == name).unwrap_or(usize::MAX)
+    }
+}
 
 /// When a look is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +100,26 @@ impl Definitions {
         tables: &[u32],
         made: bool,
     ) -> Result<Self> {
+        Self::read_with(client, options, tables, None, made).await
+    }
+
+    /// The same of one table, with one of its partitions only.
+    pub(super) async fn read_partition(
+        client: &Client,
+        options: &WalSourceOptions,
+        root: u32,
+        partition: u32,
+    ) -> Result<Self> {
+        Self::read_with(client, options, &[root], Some(partition), false).await
+    }
+
+    async fn read_with(
+        client: &Client,
+        options: &WalSourceOptions,
+        tables: &[u32],
+        partition: Option<u32>,
+        made: bool,
+    ) -> Result<Self> {
         const SQL: &str = "select oid, xmin::text from pg_catalog.pg_publication where pubname = $1";
         let rows = query(client, SQL, &[&options.publication]).await?;
         let row = rows.first().ok_or_else(|| gone(options))?;
@@ -104,7 +127,7 @@ impl Definitions {
             made,
             pipeline: options.pipeline.clone(),
             publication: (row.get(0), number(row, 1)?),
-            tables: read_tables(client, row.get(0), tables).await?,
+            tables: read_tables(client, row.get(0), tables, partition).await?,
             labels: read_labels(client, tables).await?,
             composites: read_composites(client, tables).await?,
         })
@@ -112,12 +135,7 @@ impl Definitions {
 
     /// As they were, or `None` if the publication has no comment of ours.
     pub(super) async fn stored(client: &Client, options: &WalSourceOptions) -> Result<Option<Self>> {
-        const SQL: &str = "select pg_catalog.obj_description(oid, 'pg_publication') from pg_catalog.pg_publication \
-             where pubname = $1";
-        let rows = query(client, SQL, &[&options.publication]).await?;
-        let comment: Option<String> = rows.first().and_then(|row| row.get(0));
-        let stored = comment.as_deref().and_then(|comment| comment.strip_prefix(MARK));
-        Ok(stored.and_then(|json| serde_json::from_str(json).ok()))
+        stored(client, &options.publication).await
     }
 
     /// Keeps them.
@@ -133,11 +151,18 @@ impl Definitions {
     }
 
     /// Partitions that are there when the pipeline begins are loaded with their root.
-    pub(super) fn at_the_beginning(mut self) -> Self {
-        for leaf in self.tables.values_mut().flat_map(|table| table.leaves.values_mut()) {
-            leaf.joined = None;
+    pub(super) fn at_the_beginning(mut self) -> Result<Self> {
+        for table in self.tables.values_mut() {
+            let Some(parts) = table.parts.take() else { continue };
+            if let Some((name, why)) = parts.unseen() {
+                let message = format!("Partition {name} is {why}: its changes are not in the WAL");
+                return Err(
+                    Error::unsupported(message).with_hint("Detach the partition, or exclude the table")
+                );
+            }
+            table.parts = Some(parts.kept());
         }
-        self
+        Ok(self)
     }
 
     /// The statement that keeps them.
@@ -168,6 +193,48 @@ impl Definitions {
         self.tables.contains_key(&oid)
     }
 
+    /// Whether any of the tables is partitioned.
+    pub(super) fn has_partitioned(&self) -> bool {
+        self.tables.values().any(|table| table.parts.is_some())
+    }
+
+    /// The table that a partition of this number is part of, or was.
+    pub(super) fn root_of(&self, oid: u32) -> Option<u32> {
+        let holds = |(_, table): &(&u32, &Table)| table.parts.as_ref().is_some_and(|parts| parts.holds(oid));
+        self.tables.iter().find(holds).map(|(root, _)| *root)
+    }
+
+    /// Whether a partition of this number went, and its rows stay.
+    pub(super) fn is_gone(&self, oid: u32) -> bool {
+        self.parts().any(|parts| parts.is_gone(oid))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Parts> {
+        self.tables.values().filter_map(|table| table.parts.as_ref())
+    }
+
+    /// Partitions of a table that hold rows, or held rows that stay on the targets.
+    pub(super) fn leaves(&self, root: u32) -> BTreeSet<u32> {
+        let parts = self.tables.get(&root).and_then(|table| table.parts.as_ref());
+        parts.map(Parts::leaves).unwrap_or_default()
+    }
+
+    /// A partitioned table as one of its partitions is captured. `now` is of that one, and was checked.
+    pub(super) fn whole(&self, now: &Self, root: u32, partition: u32, may_go: bool) -> Result<Whole> {
+        let before = self.tables.get(&root).ok_or_else(|| Error::internal("A partition of no table"))?;
+        let table = now.tables.get(&root).ok_or_else(|| before.stop("was dropped"))?;
+        let parts = before.parts.as_ref().zip(table.parts.as_ref());
+        let lost = parts.filter(|(_, now)| !now.is_below(root, partition));
+        if let Some(difference) = lost.and_then(|(before, _)| before.lost(partition, may_go)) {
+            return Err(before.differs(difference));
+        }
+        Ok(Whole {
+            oid: root,
+            name: TableName::new(table.schema.as_str(), table.name.as_str()),
+            columns: table.columns.iter().map(|column| column.1).collect(),
+        })
+    }
+
     /// What is kept after a look that found nothing to stop at. Columns that were dropped stay known, since one of the
     /// same name may come.
     pub(super) fn merged(&self, now: &Self) -> Self {
@@ -180,8 +247,8 @@ impl Definitions {
                     column.3 = now.3;
                 }
             }
-            for (oid, leaf) in &now.leaves {
-                table.leaves.entry(*oid).or_insert_with(|| Leaf { joined: None, ..leaf.clone() });
+            if let (Some(parts), Some(now)) = (&mut table.parts, &now.parts) {
+                parts.merge(now);
             }
         }
         for (oid, labels) in &now.labels {
@@ -224,7 +291,7 @@ impl Definitions {
         }
         for (oid, table) in &now.tables {
             match self.tables.get(oid) {
-                Some(before) => before.check(table, moment)?,
+                Some(before) => before.check(table, moment, options.keeps_lost_partitions)?,
                 None => return Err(table.stop("was made")),
             }
         }
@@ -236,16 +303,27 @@ impl Definitions {
     }
 
     /// Partitions that came since may have brought rows, which the stream does not have. `now` was checked.
-    pub(super) async fn check_new_leaves(&self, now: &Self, client: &Client) -> Result<()> {
+    pub(super) async fn check_new_parts(&self, now: &Self, client: &Client) -> Result<()> {
         for (oid, table) in &now.tables {
-            let Some(before) = self.tables.get(oid) else { continue };
-            for (_, leaf) in table.leaves.iter().filter(|(oid, _)| !before.leaves.contains_key(oid)) {
-                if leaf.had_rows(client).await? {
-                    return Err(table.stop(&format!("got partition {} with rows in it", leaf.name)));
-                }
+            let before = self.tables.get(oid).and_then(|table| table.parts.as_ref());
+            let (Some(before), Some(parts)) = (before, &table.parts) else { continue };
+            if let Some(name) = before.unproven(parts, client).await? {
+                return Err(table.stop(&format!("got partition {name}, which may have had rows before,")));
             }
         }
         Ok(())
+    }
+
+    /// Says which partitions went, whose rows stay. `now` was checked.
+    pub(super) fn tell_gone(&self, now: &Self) {
+        for (oid, table) in &now.tables {
+            let before = self.tables.get(oid).and_then(|table| table.parts.as_ref());
+            let (Some(before), Some(parts)) = (before, &table.parts) else { continue };
+            for partition in before.gone_since(parts) {
+                let table = format!("{}.{}", table.schema, table.name);
+                tracing::warn!(%table, partition, "A partition was dropped or detached: its rows stay on the targets");
+            }
+        }
     }
 
     fn check_types(&self, now: &Self) -> Result<()> {
@@ -277,7 +355,7 @@ impl Table {
         Error::table(name, message).with_hint(AGAIN)
     }
 
-    fn check(&self, now: &Self, moment: Moment) -> Result<()> {
+    fn check(&self, now: &Self, moment: Moment, may_go: bool) -> Result<()> {
         if (&self.schema, &self.name) != (&now.schema, &now.name) {
             return Err(self.stop(&format!("was renamed to {}.{}", now.schema, now.name)));
         }
@@ -287,22 +365,24 @@ impl Table {
         if self.members != now.members {
             return Err(self.stop("was taken out of the publication, or published in another way,"));
         }
-        let is_rewritten =
-            |(oid, leaf): &(&u32, &Leaf)| now.leaves.get(oid).is_some_and(|now| now.file != leaf.file);
-        let rewritten = self.leaves.iter().find(is_rewritten);
-        for column in &now.columns {
-            self.check_column(column, moment, self.file != now.file || rewritten.is_some())?;
+        if self.parts.is_some() != now.parts.is_some() {
+            return Err(self.stop("became partitioned, or ceased to be,"));
         }
-        let gone = self.leaves.iter().find(|(oid, _)| !now.leaves.contains_key(oid));
-        match (moment, gone, rewritten) {
-            (Moment::AtRest, Some((_, leaf)), _) => Err(self
-                .stop(&format!("lost partition {}, and the rows in it, without deleting them", leaf.name))),
-            // The stream tells of a TRUNCATE of the root alone, and a rewrite looks the same.
-            (Moment::AtRest, None, Some((_, leaf))) => Err(self.stop(&format!(
-                "was emptied or rewritten, or its partition {} was (TRUNCATE, VACUUM FULL, CLUSTER),",
-                leaf.name
-            ))),
-            _ => Ok(()),
+        let parts = self.parts.as_ref().zip(now.parts.as_ref());
+        let is_rewritten = parts.is_some_and(|(before, now)| before.are_rewritten(now));
+        for column in &now.columns {
+            self.check_column(column, moment, self.file != now.file || is_rewritten)?;
+        }
+        match parts.and_then(|(before, now)| before.difference(now, moment, may_go)) {
+            None => Ok(()),
+            Some(difference) => Err(self.differs(difference)),
+        }
+    }
+
+    fn differs(&self, difference: Difference) -> Error {
+        match difference {
+            Difference::Lost(what) => self.stop(&what).with_hint(KEEP),
+            Difference::Other(what) => self.stop(&what),
         }
     }
 
@@ -323,24 +403,25 @@ impl Table {
     }
 }
 
-impl Leaf {
-    /// Whether it has rows from before it was part of its root. A transaction that wrote later and began earlier counts
-    /// as well; rows of a savepoint of the very transaction that made it part do not.
-    async fn had_rows(&self, client: &Client) -> Result<bool> {
-        let Some(joined) = self.joined.as_ref().filter(|joined| !joined.born) else { return Ok(false) };
-        let sql = format!(
-            "select exists (select from only {} r where pg_catalog.age(r.xmin) > pg_catalog.age($1::text::xid) \
-               or r.xmin = $1::text::xid and r.cmin::text::int8 < $2)",
-            self.name
-        );
-        let rows = query(client, &sql, &[&joined.transaction, &joined.command]).await.map_err(|error| {
-            error.with_hint(format!(
-                "The role needs SELECT on partition {}, to see that it came empty",
-                self.name
-            ))
-        })?;
-        Ok(rows[0].get(0))
-    }
+/// The name of a partition that is in the snapshot of `client` and that no look has seen by then: if it went before the
+/// next one, nobody would know that its rows were read.
+pub(crate) async fn unseen_partition(client: &Client, publication: &str) -> Result<Option<String>> {
+    let Some(stored) = stored(client, publication).await? else { return Ok(None) };
+    let now = Parts::read(client, &stored.tables()).await?;
+    let unknown = |(root, now): (&u32, &Parts)| {
+        let known = stored.tables.get(root).and_then(|table| table.parts.as_ref());
+        now.unknown_to(known?).map(ToOwned::to_owned)
+    };
+    Ok(now.iter().find_map(unknown))
+}
+
+async fn stored(client: &Client, publication: &str) -> Result<Option<Definitions>> {
+    const SQL: &str = "select pg_catalog.obj_description(oid, 'pg_publication') from pg_catalog.pg_publication \
+         where pubname = $1";
+    let rows = query(client, SQL, &[&publication]).await?;
+    let comment: Option<String> = rows.first().and_then(|row| row.get(0));
+    let stored = comment.as_deref().and_then(|comment| comment.strip_prefix(MARK));
+    Ok(stored.and_then(|json| serde_json::from_str(json).ok()))
 }
 
 pub(super) fn gone(options: &WalSourceOptions) -> Error {
@@ -348,7 +429,12 @@ pub(super) fn gone(options: &WalSourceOptions) -> Error {
         .with_hint("Changes may have been missed since it was dropped: reset the pipeline and load again")
 }
 
-async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Result<BTreeMap<u32, Table>> {
+async fn read_tables(
+    client: &Client,
+    publication: u32,
+    tables: &[u32],
+    partition: Option<u32>,
+) -> Result<BTreeMap<u32, Table>> {
     const SQL: &str = "select c.oid, n.nspname::text, c.relname::text, \
            array(select r.oid from pg_catalog.pg_publication_rel r where r.prpubid = $2 and r.prrelid = c.oid \
              order by 1), \
@@ -364,42 +450,18 @@ async fn read_tables(client: &Client, publication: u32, tables: &[u32]) -> Resul
          where c.oid = any($1)";
     let rows = query(client, SQL, &[&tables, &publication]).await?;
     let roots: Vec<u32> = rows.iter().filter(|row| row.get(11)).map(|row| row.get(0)).collect();
-    let mut leaves = if roots.is_empty() { BTreeMap::new() } else { read_leaves(client, &roots).await? };
-    rows.iter()
-        .map(|row| Ok((row.get(0), table(row, leaves.remove(&row.get(0)).unwrap_or_default())?)))
-        .collect()
+    let mut parts = match (partition, roots.as_slice()) {
+        (Some(partition), &[root]) => {
+            BTreeMap::from([(root, Parts::read_one(client, root, partition).await?)])
+        }
+        _ => Parts::read(client, &roots).await?,
+    };
+    let mut parts_of =
+        |row: &Row| row.get::<_, bool>(11).then(|| parts.remove(&row.get(0)).unwrap_or_default());
+    rows.iter().map(|row| Ok((row.get(0), table(row, parts_of(row))?))).collect()
 }
 
-/// A table that is created as a partition is made part of its root two commands after its first columns are, as seen on
-/// PostgreSQL 15, 17 and 18; ALTER TABLE ... ATTACH PARTITION comes five later at the least.
-async fn read_leaves(client: &Client, roots: &[u32]) -> Result<BTreeMap<u32, BTreeMap<u32, Leaf>>> {
-    const BORN: &str = "exists (select from pg_catalog.pg_attribute a where a.attrelid = i.inhrelid and a.attnum = -1 \
-         and a.xmin = i.xmin and i.cmin::text::int8 - a.cmin::text::int8 between 0 and 2)";
-    let sql = format!(
-        "with recursive tree(root, oid, age, xid, command, born) as ( \
-           select i.inhparent, i.inhrelid, pg_catalog.age(i.xmin), i.xmin::text, i.cmin::text::int8, {BORN} \
-             from pg_catalog.pg_inherits i where i.inhparent = any($1) and not i.inhdetachpending \
-           union all select t.root, i.inhrelid, least(t.age, pg_catalog.age(i.xmin)), \
-             case when pg_catalog.age(i.xmin) <= t.age then i.xmin::text else t.xid end, \
-             case when pg_catalog.age(i.xmin) < t.age then i.cmin::text::int8 \
-               when pg_catalog.age(i.xmin) > t.age then t.command else greatest(t.command, i.cmin::text::int8) end, \
-             {BORN} and (t.born or t.age > pg_catalog.age(i.xmin)) \
-           from tree t join pg_catalog.pg_inherits i on i.inhparent = t.oid and not i.inhdetachpending) \
-         select t.root, t.oid, pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname), \
-           c.relfilenode::oid, t.born, t.xid, t.command \
-         from tree t join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' and c.relispartition \
-         join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-    );
-    let mut leaves: BTreeMap<u32, BTreeMap<u32, Leaf>> = BTreeMap::new();
-    for row in query(client, &sql, &[&roots]).await? {
-        let joined = Joined { born: row.get(4), transaction: row.get(5), command: row.get(6) };
-        let leaf = Leaf { name: row.get(2), file: row.get(3), joined: Some(joined) };
-        leaves.entry(row.get(0)).or_default().insert(row.get(1), leaf);
-    }
-    Ok(leaves)
-}
-
-fn table(row: &Row, leaves: BTreeMap<u32, Leaf>) -> Result<Table> {
+fn table(row: &Row, parts: Option<Parts>) -> Result<Table> {
     let numbers: Vec<i16> = row.get::<_, Option<_>>(5).unwrap_or_default();
     let (names, altered): (Option<Vec<String>>, Option<Vec<String>>) = (row.get(6), row.get(9));
     let (types, modifiers): (Option<Vec<u32>>, Option<Vec<i32>>) = (row.get(7), row.get(8));
@@ -416,7 +478,7 @@ fn table(row: &Row, leaves: BTreeMap<u32, Leaf>) -> Result<Table> {
         members: row.get(3),
         file: row.get(4),
         columns: numbers.iter().enumerate().map(column).collect::<Result<_>>()?,
-        leaves,
+        parts,
     })
 }
 
@@ -457,7 +519,7 @@ fn number(row: &Row, at: usize) -> Result<u32> {
     transaction(row.get(at))
 }
 
-fn transaction(text: &str) -> Result<u32> {
+pub(super) fn transaction(text: &str) -> Result<u32> {
     text.parse()
         .map_err(|_| Error::corrupt("A transaction number of PostgreSQL's catalogue is not understood"))
 }

@@ -13,6 +13,7 @@ mod definition;
 mod feedback;
 mod history;
 mod look_up;
+mod parts;
 mod slot;
 mod stream;
 mod tip;
@@ -25,6 +26,7 @@ use crate::session::{SERVER_VERSION_MIN, application_name, connect};
 use crate::wire::Connection;
 use async_trait::async_trait;
 use definition::Definitions;
+pub(crate) use definition::unseen_partition;
 use freshet_core::codec::BatchBuilder;
 use freshet_core::position::WalPosition;
 use freshet_core::source::{ReadOutcome, Selects, Source};
@@ -47,9 +49,8 @@ pub struct WalSourceOptions {
     pub slot: String,
     /// The publication; made if it is not there.
     pub publication: String,
-    /// Whether partitioned tables may be captured. Not finished: partitions that come and go between two looks can take
-    /// rows along unnoticed.
-    pub partitioned: bool,
+    /// Whether rows of a partition that was dropped or detached stay on the targets; the pipeline stops otherwise.
+    pub keeps_lost_partitions: bool,
     /// Schemas that are never selected: where freshet keeps tables of its own.
     pub schemas_left_out: Vec<String>,
     /// How often the server is told how far we are, at least.
@@ -72,7 +73,7 @@ impl WalSourceOptions {
             slot: name.clone(),
             publication: name,
             pipeline,
-            partitioned: false,
+            keeps_lost_partitions: false,
             schemas_left_out: vec!["freshet".to_owned()],
             status_interval_ms: 10_000,
             silence_ms_max: 90_000,
@@ -109,7 +110,37 @@ pub struct WalSource {
 }
 
 /// What the last look at all tables found, shared by those who look.
-type Kept = Arc<Mutex<Arc<Definitions>>>;
+type Kept = Arc<LastLook>;
+
+#[derive(Default)]
+struct LastLook {
+    found: Mutex<Arc<Definitions>>,
+    /// Held by who looks: what two find at one time would overwrite each other.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl LastLook {
+    fn found(&self) -> Arc<Definitions> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Definitions>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at all tables, and stops at what the stream does not tell.
+    async fn look(
+        &self,
+        client: &Client,
+        options: &WalSourceOptions,
+        selects: &dyn Selects,
+    ) -> Result<Arc<Definitions>> {
+        let _alone = self.looking.lock().await;
+        let found = |found: &Definitions| *self.lock() = Arc::new(found.clone());
+        slot::check_published(client, options, selects, found).await?;
+        Ok(self.found())
+    }
+}
 
 impl WalSource {
     /// A source that captures what `selects` wants; [`Source::begin`] makes its publication and slot.
@@ -118,10 +149,6 @@ impl WalSource {
         let tip = Tip::new(&options, definitions.clone());
         Self { options, selects, stream: None, tip, definitions }
     }
-}
-
-fn lock(kept: &Kept) -> MutexGuard<'_, Arc<Definitions>> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// An ordinary session for the catalogue, with every setting that a statement's meaning depends on.
@@ -171,8 +198,8 @@ impl Source for WalSource {
             history::check_held(&server, wal(held)?, &mut connection).await?;
         }
         let client = session(&self.options, "catalogue").await?;
-        let definitions = slot::check(&client, &self.options, self.selects.as_ref(), start.lsn).await?;
-        *lock(&self.definitions) = Arc::new(definitions);
+        slot::check(&client, &self.options, start.lsn).await?;
+        self.definitions.look(&client, &self.options, self.selects.as_ref()).await?;
         let begin = format!(
             "START_REPLICATION SLOT {} LOGICAL {} (proto_version '1', publication_names {})",
             ident(&self.options.slot),

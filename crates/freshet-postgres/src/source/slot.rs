@@ -32,16 +32,15 @@ pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &
             "Check tables.include, the database, and that the tables are not views or foreign tables",
         ));
     }
-    refuse_partitioned(options, &tables)?;
     refuse_without_identity(client, &tables).await?;
     refuse_other_identity(client, &oids).await?;
     if let Some(stored) = Definitions::stored(client, options).await? {
         stored.refuse_another_pipeline(options)?;
     }
-    make_publication(client, options, &wanted).await?;
+    make_publication(client, options, &tables, &wanted).await?;
     // Before the slot: a table that changes from here on is noticed.
     let made = Definitions::stored(client, options).await?.is_some_and(|stored| stored.is_made());
-    let now = Definitions::read(client, options, &oids, made).await?.at_the_beginning();
+    let now = Definitions::read(client, options, &oids, made).await?.at_the_beginning()?;
     now.store(client, options).await?;
     if read(client, options).await?.is_none() {
         make_slot(client, options).await?;
@@ -52,18 +51,20 @@ pub(super) async fn make(client: &Client, options: &WalSourceOptions, selects: &
 async fn make_publication(
     client: &Client,
     options: &WalSourceOptions,
+    tables: &[Selected],
     wanted: &BTreeSet<TableName>,
 ) -> Result<()> {
     const OWNER: &str = "Let the tables' owner create the publication, or give the role their ownership and CREATE on \
          the database";
     let name = &options.publication;
-    let sql = match published(client, options).await? {
+    let has_partitioned = tables.iter().any(|table| table.is_partitioned);
+    let sql = match published(client, options, has_partitioned).await? {
         None => {
             let tables: Vec<String> = wanted.iter().map(only).collect();
             // One statement list, so one transaction.
             format!(
                 "create publication {} for table {} with (publish = 'insert, update, delete, truncate', \
-                 publish_via_partition_root = true); {}",
+                 publish_via_partition_root = false); {}",
                 ident(name),
                 tables.join(", "),
                 Definitions::mark(options)?
@@ -128,13 +129,8 @@ async fn read(client: &Client, options: &WalSourceOptions) -> Result<Option<Slot
     }))
 }
 
-/// Whether the stream can be read from the slot after `start`, and holds every table that is wanted.
-pub(super) async fn check(
-    client: &Client,
-    options: &WalSourceOptions,
-    selects: &dyn Selects,
-    start: Lsn,
-) -> Result<Definitions> {
+/// Whether the stream can be read from the slot after `start`.
+pub(super) async fn check(client: &Client, options: &WalSourceOptions, start: Lsn) -> Result<()> {
     let name = &options.slot;
     let again = "Drop the slot if it is still there, reset the pipeline and load again";
     let Some(slot) = read(client, options).await? else {
@@ -175,39 +171,48 @@ pub(super) async fn check(
             "Replication slot {name} is read by process {pid} of the source"
         )));
     }
-    check_published(client, options, selects).await
+    Ok(())
 }
 
 /// Whether the publication holds every table that is wanted, and everything is what it was when the pipeline began:
 /// what is not in it, or stands for something else by now, would be missing or wrong without a word.
+///
+/// `found` has it before it is kept, since a load goes by what is kept.
 pub(super) async fn check_published(
     client: &Client,
     options: &WalSourceOptions,
     selects: &dyn Selects,
-) -> Result<Definitions> {
-    let published = published(client, options).await?.ok_or_else(|| gone(options))?;
+    found: impl FnOnce(&Definitions),
+) -> Result<()> {
     let Some(before) = Definitions::stored(client, options).await? else {
+        published(client, options, false).await?.ok_or_else(|| gone(options))?;
         return Err(Error::resync(format!(
             "Publication {} does not have the comment that freshet left on it: it was made anew, or somebody changed it",
             options.publication
         ))
         .with_hint("Reset the pipeline and load again"));
     };
+    let published =
+        published(client, options, before.has_partitioned()).await?.ok_or_else(|| gone(options))?;
     before.refuse_another_pipeline(options)?;
     let now = Definitions::read(client, options, &before.tables(), before.is_made()).await?;
     before.check(&now, Moment::AtRest, options)?;
-    before.check_new_leaves(&now, client).await?;
+    before.check_new_parts(&now, client).await?;
     refuse_other_identity(client, &before.tables()).await?;
     let wanted = selected_tables(client, selects, &options.schemas_left_out).await?;
-    let is_new = |table: &&Selected| !published.contains(&table.name) || !before.holds(table.oid);
+    let merged = before.merged(&now);
+    let is_new = |table: &&Selected| {
+        (!published.contains(&table.name) || !before.holds(table.oid)) && !merged.is_gone(table.oid)
+    };
     if let Some(table) = wanted.iter().find(is_new) {
         return Err(came_later(options, &table.name));
     }
-    let merged = before.merged(&now);
+    before.tell_gone(&now);
+    found(&merged);
     if merged != before {
         merged.store(client, options).await?;
     }
-    Ok(merged)
+    Ok(())
 }
 
 fn came_later(options: &WalSourceOptions, table: &TableName) -> Error {
@@ -219,7 +224,11 @@ fn came_later(options: &WalSourceOptions, table: &TableName) -> Error {
 }
 
 /// The tables of the publication; `None` if there is no such publication.
-async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option<BTreeSet<TableName>>> {
+async fn published(
+    client: &Client,
+    options: &WalSourceOptions,
+    has_partitioned: bool,
+) -> Result<Option<BTreeSet<TableName>>> {
     const WHOLE: &str = "select pubviaroot from pg_catalog.pg_publication where pubname = $1 \
          and pubinsert and pubupdate and pubdelete and pubtruncate";
     // Not pg_publication_tables, which since PostgreSQL 16 takes a lock on each of its tables.
@@ -236,12 +245,16 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
         return Ok(None);
     }
     let whole = query(client, WHOLE, &[&options.publication]).await?;
-    if !whole.first().is_some_and(|row| row.get(0)) {
+    let Some(whole) = whole.first() else {
+        return Err(Error::invalid(format!("Publication {} leaves out some operations", options.publication))
+            .with_hint("ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate'), then reset the pipeline and load again"));
+    };
+    if has_partitioned && whole.get(0) {
         return Err(Error::invalid(format!(
-            "Publication {} leaves out some operations, or publishes partitions by themselves",
+            "Publication {} publishes partitions by their root, which does not tell when one of them is truncated",
             options.publication
         ))
-        .with_hint("ALTER PUBLICATION ... SET (publish = 'insert, update, delete, truncate', publish_via_partition_root = true), then load again"));
+        .with_hint("ALTER PUBLICATION ... SET (publish_via_partition_root = false), then reset the pipeline and load again"));
     }
     let by_name = query(client, BY_NAME, &[&options.publication]).await?;
     if !by_name.first().is_some_and(|row| row.get(0)) {
@@ -260,21 +273,6 @@ async fn published(client: &Client, options: &WalSourceOptions) -> Result<Option
             .with_hint("ALTER PUBLICATION ... SET TABLE without WHERE and without columns, then reset the pipeline and load again"));
     }
     Ok(Some(rows.iter().map(name).collect()))
-}
-
-fn refuse_partitioned(options: &WalSourceOptions, tables: &[Selected]) -> Result<()> {
-    match tables.iter().find(|table| table.is_partitioned && !options.partitioned) {
-        None => Ok(()),
-        Some(table) => Err(partitioned(&table.name)),
-    }
-}
-
-/// Partitions that come and go take rows along that the stream does not have, and not all of that is noticed yet.
-pub(super) fn partitioned(table: &TableName) -> Error {
-    Error::unsupported(format!(
-        "Table {table} is partitioned: PostgreSQL's partitioned tables are not captured yet"
-    ))
-    .with_hint("Exclude the table")
 }
 
 /// A published table without a replica identity would refuse its users' updates and deletes (R3).
@@ -315,7 +313,9 @@ struct Leaf {
 async fn leaves(client: &Client, roots: &[u32]) -> Result<Vec<Leaf>> {
     const SQL: &str = "with recursive tree(root, oid) as ( \
            select i.inhparent, i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = any($1) \
-           union all select t.root, i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.oid) \
+             and not i.inhdetachpending \
+           union all select t.root, i.inhrelid from tree t join pg_catalog.pg_inherits i on i.inhparent = t.oid \
+             and not i.inhdetachpending) \
          select t.root, t.oid, n.nspname::text, c.relname::text from tree t \
          join pg_catalog.pg_class c on c.oid = t.oid and c.relkind = 'r' and c.relispartition \
          join pg_catalog.pg_namespace n on n.oid = c.relnamespace order by 3, 4";
@@ -330,13 +330,13 @@ async fn leaves(client: &Client, roots: &[u32]) -> Result<Vec<Leaf>> {
     Ok(query(client, SQL, &[&roots]).await?.iter().map(leaf).collect())
 }
 
-/// The stream tells the changes of a partition under its root's name and by its own replica identity.
+/// Changes of a partition are told by its own replica identity, and found on a target by the table's key.
 async fn refuse_other_identity(client: &Client, roots: &[u32]) -> Result<()> {
     let leaves = leaves(client, roots).await?;
     let both: Vec<u32> = leaves.iter().flat_map(|leaf| [leaf.root, leaf.oid]).collect();
     let keys = relation_keys(client, &both).await?;
     let is_other = |leaf: &&Leaf| match (keys.get(&leaf.root), keys.get(&leaf.oid)) {
-        (Some(root), Some(leaf)) => root.identity != leaf.identity || root.columns != leaf.columns,
+        (Some(root), Some(leaf)) => !leaf.tells_key_of(root),
         // Gone in between: the next look tells.
         _ => false,
     };
@@ -344,10 +344,13 @@ async fn refuse_other_identity(client: &Client, roots: &[u32]) -> Result<()> {
         None => Ok(()),
         Some(leaf) => Err(Error::table(
             leaf.name.clone(),
-            format!("Partition {} has another replica identity than the table that it is part of", leaf.name),
+            format!(
+                "Partition {} has a replica identity that does not tell the key of the table that it is part of",
+                leaf.name
+            ),
         )
         .with_hint(
-            "ALTER TABLE ... REPLICA IDENTITY of the partition or of the table, or exclude the table",
+            "ALTER TABLE ... REPLICA IDENTITY of the partition (FULL will do), then start again; or exclude the table",
         )),
     }
 }

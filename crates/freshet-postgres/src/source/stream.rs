@@ -3,9 +3,9 @@
 //! Invariants: [`Stream::read`] is cancel-safe, since what waits has taken nothing yet: a message whose look-up is under
 //! way is a task of its own, `looking_up`. A position is reported only where no transaction is open.
 
-use super::WalSourceOptions;
 use super::feedback::Feedback;
 use super::look_up::LookUp;
+use super::{Kept, WalSourceOptions};
 use crate::decode::{Captured, Decoder, Relation, Step};
 use crate::wire::{Replicated, ReplicationReader};
 use freshet_core::codec::{BatchBuilder, OpenEvents};
@@ -23,6 +23,8 @@ pub(super) struct Stream {
     reader: ReplicationReader,
     feedback: Feedback,
     decoder: Decoder,
+    /// What is known of the tables by now.
+    definitions: Kept,
     /// Away while it looks something up.
     look_up: Option<LookUp>,
     /// At most one: the relation that is being looked up.
@@ -53,6 +55,7 @@ impl Stream {
             reader,
             feedback,
             decoder: Decoder::new(),
+            definitions: look_up.definitions(),
             look_up: Some(look_up),
             looking_up: JoinSet::new(),
             kept: None,
@@ -114,6 +117,10 @@ impl Stream {
                         if self.in_parts || batch.len() >= self.batch_bytes_target {
                             return Ok(Taken::Outcome(self.commit()));
                         }
+                    }
+                    Step::Truncate(relations) => {
+                        let known = self.definitions.found();
+                        self.decoder.truncate(&relations, |root| known.leaves(root), batch)?;
                     }
                     Step::Relation(relation) => {
                         self.begin_look_up(relation)?;

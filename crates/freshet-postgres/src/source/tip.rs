@@ -1,13 +1,12 @@
 //! The end of the server's WAL, asked over a connection of its own; and now and then a look at whether the publication
 //! and its tables are what they were (`definition`).
 
-use super::{Kept, WalSourceOptions, lock, session, slot};
+use super::{Kept, WalSourceOptions, session};
 use crate::error::{Scope, statement_error};
 use crate::lsn;
 use freshet_core::position::WalPosition;
 use freshet_core::source::Selects;
 use freshet_core::{Error, Result};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio_postgres::Client;
 
@@ -46,8 +45,7 @@ impl Tip {
 
     async fn look_by(&mut self, client: &Client, selects: &dyn Selects) -> Result<()> {
         let begun = Instant::now();
-        let found = slot::check_published(client, &self.options, selects).await?;
-        *lock(&self.definitions) = Arc::new(found);
+        self.definitions.look(client, &self.options, selects).await?;
         self.look_at = Some(Instant::now() + LOOK_EVERY.max(begun.elapsed() * LOOK_SHARE));
         Ok(())
     }

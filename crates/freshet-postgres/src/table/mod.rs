@@ -30,6 +30,8 @@ pub struct ReaderOptions {
     pub connect: ConnectOptions,
     /// Name of the pipeline, for the name of the sessions.
     pub pipeline: String,
+    /// The publication that changes are read by, if any are: partitions are loaded only once its looks have seen them.
+    pub publication: Option<String>,
     /// Schemas that are never selected: where freshet keeps tables of its own.
     pub schemas_left_out: Vec<String>,
     /// The longest that a view waits for the transactions that are running on the server to end.
@@ -44,6 +46,7 @@ impl ReaderOptions {
         ReaderOptions {
             connect,
             pipeline: pipeline.into(),
+            publication: None,
             schemas_left_out: vec!["freshet".to_owned()],
             snapshot_wait_ms_max: 600_000,
             lock_timeout_ms: 60_000,

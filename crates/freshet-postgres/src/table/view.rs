@@ -9,6 +9,7 @@ use super::read::PostgresChunkReader;
 use super::session::{self, ReaderSession};
 use crate::catalog::tables::read_catalogue;
 use crate::quote::literal;
+use crate::source::unseen_partition;
 use freshet_core::error::{Error, Result};
 use freshet_core::position::Position;
 use freshet_core::source::Selects;
@@ -28,6 +29,7 @@ pub(super) async fn open(options: &ReaderOptions, selection: &dyn Selects, reade
     let position = Position::Wal(exported.position.clone());
     drop(exported);
     let catalogue = read_catalogue(control.client(), selection, &options.schemas_left_out).await?;
+    refuse_unseen(options, &control).await?;
     let mut chunk_readers: Vec<Box<dyn ChunkReader>> = Vec::with_capacity(readers);
     for session in sessions {
         chunk_readers.push(Box::new(PostgresChunkReader::new(session).await?));
@@ -39,6 +41,18 @@ pub(super) async fn open(options: &ReaderOptions, selection: &dyn Selects, reade
         not_carried: catalogue.not_carried,
         readers: chunk_readers,
     })
+}
+
+/// A partition that came since the last look and went before the next one would leave its rows on the target.
+async fn refuse_unseen(options: &ReaderOptions, control: &ReaderSession) -> Result<()> {
+    let Some(publication) = &options.publication else { return Ok(()) };
+    match unseen_partition(control.client(), publication).await? {
+        None => Ok(()),
+        Some(name) => Err(Error::unavailable(format!(
+            "Partition {name} came just now: it is loaded once it was looked at"
+        ))
+        .with_hint("Nothing is to be done: it is looked at every 30 s")),
+    }
 }
 
 /// A snapshot that cannot be taken has gone with the session that exported it: another view may do.

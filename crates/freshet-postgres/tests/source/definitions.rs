@@ -17,7 +17,12 @@ const TABLES: &str = "create type mood as enum ('sad', 'ok'); create type pair a
 /// What was done, and what is said of it: by the next change of table t, and by a look at everything. A server that lags
 /// behind in the invalidations of its caches describes every table anew, which is when the stream may tell as much as a
 /// look.
-struct Case(&'static str, &'static [&'static str], Option<&'static str>, Option<&'static str>);
+pub struct Case(
+    pub &'static str,
+    pub &'static [&'static str],
+    pub Option<&'static str>,
+    pub Option<&'static str>,
+);
 
 const CASES: &[Case] = &[
     Case(
@@ -153,12 +158,12 @@ impl Case {
         database.sql(CHANGE);
     }
 
-    async fn notice(&self, server: &Postgres, tables: &str) {
+    pub async fn notice(&self, server: &Postgres, tables: &str) {
         self.while_stopped(&Database::on(server, tables)).await;
         self.while_running(&Database::on(server, tables)).await;
     }
 
-    async fn while_stopped(&self, database: &Database<'_>) {
+    pub async fn while_stopped(&self, database: &Database<'_>) {
         let start = database.source().begin().await.unwrap();
         self.run(database);
         let opened = Reading::open(database.source(), &start).await;
@@ -205,110 +210,6 @@ async fn read_to(reading: &mut Reading, line: &str) -> Result<(), Error> {
         reading.read().await?;
     }
     Ok(())
-}
-
-const PARTED: &str = "create table t (id int primary key, v text) partition by range (id); \
-    create table t1 partition of t for values from (0) to (100); create table t2 partition of t for values from (100) to (200); \
-    insert into t values (1, 'a'), (150, 'b'); create table other (id int primary key, v text)";
-
-/// What may happen to partitions, and what may not: the stream has their rows only as changes of a table that they are
-/// part of.
-const PARTED_CASES: &[Case] = &[
-    Case("one is created", &["create table t3 partition of t for values from (200) to (300)"], None, None),
-    Case(
-        "one is created and filled at once",
-        &[
-            "begin; create table t3 partition of t for values from (200) to (300); insert into t values (250); commit",
-        ],
-        None,
-        None,
-    ),
-    Case(
-        "an empty table becomes one",
-        &[
-            "begin; create table t3 (like t including all); alter table t attach partition t3 for values from (200) to (300); \
-           insert into t values (250); commit",
-            "insert into t values (251)",
-        ],
-        None,
-        None,
-    ),
-    Case(
-        "one with partitions of its own is created",
-        &[
-            "create table t3 partition of t for values from (200) to (400) partition by range (id)",
-            "create table t31 partition of t3 for values from (200) to (300)",
-            "insert into t values (250)",
-        ],
-        None,
-        None,
-    ),
-    Case(
-        "a table with rows becomes one",
-        &[
-            "create table t3 (like t including all); insert into t3 values (250)",
-            "alter table t attach partition t3 for values from (200) to (300)",
-        ],
-        None,
-        Some("public.t got partition public.t3 with rows in it"),
-    ),
-    Case(
-        "a table with rows of the same transaction becomes one",
-        &["begin; create table t3 (like t including all); insert into t3 values (250); \
-           alter table t attach partition t3 for values from (200) to (300); commit"],
-        None,
-        Some("public.t got partition public.t3 with rows in it"),
-    ),
-    Case(
-        "a partitioned table with rows becomes one",
-        &["begin; create table t3 (like t including all) partition by range (id); \
-           create table t31 partition of t3 for values from (200) to (300); insert into t3 values (250); \
-           alter table t attach partition t3 for values from (200) to (300); commit"],
-        None,
-        Some("public.t got partition public.t31 with rows in it"),
-    ),
-    Case(
-        "one comes with rows and goes",
-        &[
-            "create table t3 partition of t for values from (200) to (300)",
-            "insert into t values (250)",
-            "drop table t3",
-        ],
-        Some("t3 was made and dropped"),
-        None,
-    ),
-    Case("one is detached", &["alter table t detach partition t2"], None, Some("lost partition public.t2")),
-    Case("one is dropped", &["drop table t2"], None, Some("lost partition public.t2")),
-    Case("one is emptied by itself", &["truncate t2"], None, Some("or its partition public.t2 was")),
-    Case(
-        "all are rewritten",
-        &["alter table t alter v type text using upper(v)"],
-        Some("public.t was altered and its rows were written anew"),
-        Some("public.t was altered and its rows were written anew"),
-    ),
-    Case(
-        "one gets another replica identity",
-        &["alter table t2 replica identity full"],
-        None,
-        Some("Partition public.t2 has another replica identity"),
-    ),
-];
-
-/// R23, R24: partitions come and go.
-#[tokio::test(flavor = "multi_thread")]
-async fn r23_partitions_that_come_with_rows_or_go_with_them_are_noticed() {
-    for case in PARTED_CASES {
-        case.notice(shared(), PARTED).await;
-    }
-}
-
-/// R23: the same on the newest server.
-#[tokio::test(flavor = "multi_thread")]
-async fn r23_partitions_are_noticed_on_18() {
-    let server = start_with(PostgresOptions::default().version(18));
-    for case in PARTED_CASES {
-        case.notice(&server, PARTED).await;
-    }
 }
 
 /// P9: a publication that was away is not the one that was there; PostgreSQL 18 goes on without a word where it is not.
@@ -378,17 +279,6 @@ async fn p9_a_publication_that_is_not_of_whole_tables_by_name_is_refused() {
     other.slot = "no_such_slot".into();
     assert!(freshet_postgres::forget(&other).await.unwrap().contains("belongs to another pipeline"));
     assert_eq!(database.sql("select count(*) from pg_publication"), "1");
-}
-
-/// R24: partitioned tables are refused by name until everything that may happen to them is noticed.
-#[tokio::test(flavor = "multi_thread")]
-async fn r24_a_partitioned_table_is_refused_by_name() {
-    let database = Database::new(PARTED);
-    let mut options = database.options();
-    options.partitioned = false;
-    let error = WalSource::new(options, Arc::new(Public)).begin().await.unwrap_err();
-    assert!(error.message().contains("Table public.t is partitioned"), "{error}");
-    assert_eq!(database.sql("select count(*) from pg_publication"), "0");
 }
 
 /// D1: whoever ends takes a last look.

@@ -58,7 +58,7 @@ impl<'a> Database<'a> {
     pub fn options(&self) -> WalSourceOptions {
         let mut connect = ConnectOptions::new("127.0.0.1", "postgres", &self.name);
         connect.port = self.server.port();
-        WalSourceOptions { partitioned: true, ..WalSourceOptions::new(connect, &self.name) }
+        WalSourceOptions::new(connect, &self.name)
     }
 
     pub fn source(&self) -> WalSource {

@@ -8,5 +8,6 @@
 mod conformance;
 mod definitions;
 mod harness;
+mod partitions;
 mod reading;
 mod slots;

@@ -128,6 +128,8 @@ pub struct PostgresSource {
     pub slot: Option<String>,
     /// Publication; named after the pipeline if not given.
     pub publication: Option<String>,
+    /// Whether rows of a partition that was dropped or detached stay on the targets; the pipeline stops otherwise.
+    pub keeps_dropped_partitions: bool,
 }
 
 /// The log.

@@ -167,13 +167,18 @@ fn source(section: Section<'_>) -> Option<SourceConfig> {
     if slot.as_deref().is_some_and(|slot| !is_slot_name(slot)) {
         section.invalid("slot", "Must be lower-case letters, digits and _, 63 at most", None);
     }
+    let dropped = [("stop", false), ("keep", true)];
+    let dropped = section.optional_choice("dropped_partitions", &dropped);
     match kind {
         Some(ServerKind::Postgres) => refuse_keys(&section, &["server_id", "heartbeat_ms"], "source"),
-        Some(_) => refuse_keys(&section, &["database", "slot", "publication"], "source"),
+        Some(_) => {
+            refuse_keys(&section, &["database", "slot", "publication", "dropped_partitions"], "source");
+        }
         None => {}
     }
     section.finish();
-    let postgres = PostgresSource { database, slot, publication };
+    let keeps_dropped_partitions = dropped.unwrap_or_default();
+    let postgres = PostgresSource { database, slot, publication, keeps_dropped_partitions };
     Some(SourceConfig { kind: kind?, endpoint, server_id, heartbeat_ms, postgres })
 }
 

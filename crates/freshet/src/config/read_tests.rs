@@ -335,12 +335,19 @@ fn a_postgres_source_has_keys_of_its_own() {
             &format!("type: postgres, host: 127.0.0.1, {more}"),
         )
     };
-    let config = read(&postgres("database: shop, slot: s_1, publication: P,")).expect("valid");
+    let config = read(&postgres("database: shop, slot: s_1, publication: P, dropped_partitions: keep,"))
+        .expect("valid");
     let source = &config.source;
     assert_eq!((source.kind, source.endpoint.port), (ServerKind::Postgres, 5432));
-    let own =
-        PostgresSource { database: "shop".into(), slot: Some("s_1".into()), publication: Some("P".into()) };
+    let own = PostgresSource {
+        database: "shop".into(),
+        slot: Some("s_1".into()),
+        publication: Some("P".into()),
+        keeps_dropped_partitions: true,
+    };
     assert_eq!(source.postgres, own);
+    let config = read(&postgres("database: shop,")).expect("valid");
+    assert!(!config.source.postgres.keeps_dropped_partitions, "stops by itself");
     check(&postgres(""), &["line 4, source.database: Is missing"]);
     check(
         &postgres("database: shop, slot: No,"),
@@ -349,6 +356,12 @@ fn a_postgres_source_has_keys_of_its_own() {
     check(
         &postgres("database: shop, server_id: 7,"),
         &["line 4, source.server_id: Is not a key of this type of source [Remove server_id]"],
+    );
+    check(
+        &with("tls: disable }", "tls: disable, dropped_partitions: stop }"),
+        &[
+            "line 4, source.dropped_partitions: Is not a key of this type of source [Remove dropped_partitions]",
+        ],
     );
     check(
         &with("tls: disable }", "tls: disable, slot: s }"),

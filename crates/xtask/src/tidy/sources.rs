@@ -18,6 +18,10 @@ const MAY_SLEEP: &[(&str, &str)] = &[
     ),
     ("crates/freshet-pipeline/tests/patience.rs", "virtual time: nobody waits while the clock is paused"),
     ("crates/freshet-mysql/src/table/view.rs", "the pause between tries for the lock"),
+    (
+        "crates/freshet-postgres/src/source/look_up.rs",
+        "the pace of asking whether a commit that the stream has is seen",
+    ),
     ("crates/freshet-postgres/src/table/export.rs", "the pace of saying whom a snapshot waits for"),
     ("crates/freshet-postgres/src/wire/paced.rs", "lets the socket fill while the stream is busy"),
     ("crates/freshet/src/status.rs", "the pace of status --watch"),
