@@ -8,6 +8,8 @@
 
 #[path = "scenarios/control.rs"]
 mod control;
+#[path = "scenarios/definitions.rs"]
+mod definitions;
 #[path = "scenarios/differential/mod.rs"]
 mod differential;
 #[path = "scenarios/ends.rs"]

@@ -374,10 +374,12 @@ fn what_is_not_carried_over_is_told_once() {
         .collect();
     told.sort();
     let expect = [
-        format!("Check constraint positive of {database}.p"),
+        format!("Check constraint positive of {database}.p: CONSTRAINT `positive` CHECK (`d` > 0)"),
         format!("Default of column d of {database}.p"),
         format!("Expression of generated column g of {database}.p: its values are carried over"),
-        format!("Foreign key to_p to {database}.p of {database}.c"),
+        format!(
+            "Foreign key to_p of {database}.c: CONSTRAINT `to_p` FOREIGN KEY (`p`) REFERENCES `p` (`id`)"
+        ),
         format!("Index f of {database}.p: fulltext indexes have no equal"),
         format!("View {database}.v"),
     ];

@@ -22,6 +22,14 @@ pub struct ColumnInfo {
     pub auto_increment: bool,
     /// Computed by the server from other columns.
     pub generated: bool,
+    /// What it is computed by, as the source prints it; empty for nothing.
+    pub expression: String,
+    /// What an update of its row sets it to: MySQL's and MariaDB's `ON UPDATE`.
+    pub on_update: Option<String>,
+    /// Left out of `SELECT *`.
+    pub invisible: bool,
+    /// The reference system that its geometries have to be of.
+    pub srid: Option<u32>,
     /// Collation of text.
     pub collation: Option<String>,
     /// Comment.
@@ -183,9 +191,27 @@ pub struct TypeInfo {
     pub statement: String,
 }
 
+/// A table of MySQL or MariaDB as its server prints it, for a target of the same product.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Printed {
+    /// Printed by MariaDB, and else by MySQL.
+    pub is_mariadb: bool,
+    /// For each column of the schema what stands behind its name, or why that may not be made while a pipeline writes
+    /// the table.
+    pub columns: Vec<Result<String, String>>,
+    /// Collation of text whose column names none.
+    pub collation: Option<String>,
+    /// What else the table itself is declared with, its comment among it.
+    pub options: String,
+    /// How it is partitioned; empty for not at all.
+    pub partitions: String,
+}
+
 /// What only a sink of the table's own dialect can make. Another one lists it ([`TableInfo::native_lines`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Native {
+    /// Columns and options, where the server prints a table whole.
+    pub printed: Option<Printed>,
     /// Indexes and constraints, those of [`TableInfo::indexes`] and the key's again, and comments.
     pub objects: Vec<Object>,
     /// Sequences.
@@ -244,7 +270,31 @@ impl TableInfo {
             .chain(generated)
             .chain(unknown.map(|object| object.line(self.name())))
             .chain(sequences)
+            .chain(self.partitioning_line())
+            .chain(self.attribute_lines(&["ON UPDATE", "INVISIBLE", "SRID"]))
             .collect()
+    }
+
+    /// A line that says how the table is partitioned.
+    pub fn partitioning_line(&self) -> Option<String> {
+        let partitions = self.native.printed.as_ref().map_or("", |printed| printed.partitions.as_str());
+        let first = partitions.lines().next()?;
+        Some(format!("Partitioning of {}: {first}", self.name()))
+    }
+
+    /// A line for each column that has one of these attributes.
+    pub fn attribute_lines(&self, wanted: &[&str]) -> Vec<String> {
+        let columns = self.schema.columns().iter().zip(&self.columns);
+        let each = columns.flat_map(|(column, info)| {
+            let attributes = [
+                ("ON UPDATE", info.on_update.is_some()),
+                ("INVISIBLE", info.invisible),
+                ("SRID", info.srid.is_some()),
+            ];
+            let its = attributes.into_iter().filter(|(what, has_it)| *has_it && wanted.contains(what));
+            its.map(|(what, _)| format!("{what} of column {} of {}", column.name, self.name()))
+        });
+        each.collect()
     }
 }
 

@@ -12,9 +12,18 @@ use crate::server::Flavour;
 use crate::wire::Row;
 
 /// The columns of the query, in the order of [`parse`]'s indexes.
-pub(super) const SELECT: &str = "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_MAXIMUM_LENGTH, \
+const COLUMNS: &str = "SELECT TABLE_NAME, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_MAXIMUM_LENGTH, \
      NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, COLLATION_NAME, COLUMN_DEFAULT, EXTRA, IS_NULLABLE, \
-     COLUMN_COMMENT, GENERATION_EXPRESSION FROM information_schema.COLUMNS";
+     COLUMN_COMMENT, GENERATION_EXPRESSION";
+
+/// The query, whose last column only MySQL has: MariaDB keeps the number and checks nothing by it.
+pub(super) fn select(flavour: Flavour) -> String {
+    let reference = match flavour {
+        Flavour::Mysql => "SRS_ID",
+        Flavour::Mariadb => "NULL",
+    };
+    format!("{COLUMNS}, {reference} FROM information_schema.COLUMNS")
+}
 
 /// A column, or why it cannot be captured.
 pub(super) struct Parsed {
@@ -23,7 +32,7 @@ pub(super) struct Parsed {
     pub(super) info: ColumnInfo,
 }
 
-/// Reads one row of [`SELECT`].
+/// Reads one row of [`select`].
 pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
     let cell = |at| row.text(at).unwrap_or("");
     let (name, native, extra) = (cell(1).to_owned(), cell(3).to_owned(), cell(10).to_ascii_lowercase());
@@ -44,12 +53,22 @@ pub(super) fn parse(row: &Row, flavour: Flavour) -> Parsed {
         not_null: !nullable,
         default: row.text(9).map(|text| default(text, &declared.data_type, &extra, flavour)),
         auto_increment: extra.contains("auto_increment"),
-        generated: row.text(13).is_some_and(|expression| !expression.is_empty()),
+        generated: !cell(13).is_empty(),
+        expression: cell(13).to_owned(),
+        on_update: on_update(&extra),
+        invisible: extra.contains("invisible"),
+        srid: row.text(14).and_then(|text| text.parse().ok()),
         collation: row.text(8).map(str::to_owned),
         comment: cell(12).to_owned(),
         native_type: native,
     };
     Parsed { name, column, info }
+}
+
+/// The time of now, which is all that an update can set.
+fn on_update(extra: &str) -> Option<String> {
+    let (_, now) = extra.split_once("on update ")?;
+    Some(now.split([' ', ',']).next().unwrap_or(now).to_owned())
 }
 
 /// A default in one form: text quoted, and what has to be computed in parentheses, but for the time of now. MySQL prints

@@ -12,12 +12,12 @@ use std::sync::Arc;
 use freshet_core::error::Result;
 use freshet_core::schema::{TableName, TableSchema};
 use freshet_core::source::Selects;
-use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, IndexPart, TableInfo};
+use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, IndexPart, Printed, TableInfo};
 
 use super::columns::{self, Parsed};
-use super::keys::{self, ForeignKey, are_cascades_logged};
-use super::labels;
+use super::keys::{ForeignKey, are_cascades_logged};
 use super::{Refusal, Refused, number, selected_schemas, sql_name, sql_string, text};
+use super::{labels, printed};
 use crate::server::{Flavour, ServerFacts};
 use crate::wire::{Connection, Row};
 
@@ -80,20 +80,24 @@ async fn read_schema(
     if found.is_empty() {
         return Ok(());
     }
-    let names: Vec<TableName> = found.keys().map(|name| TableName::new(schema, name)).collect();
+    let first = definition.tables.len();
+    let mut options = HashMap::new();
     for (name, found) in found {
+        options.insert(name.clone(), (found.collation.clone(), found.options()));
         found.add_to(TableName::new(schema, name), definition)?;
     }
-    let keys = keys::read(connection, facts.flavour, schema, &names).await?;
-    for key in keys {
-        if !key.actions.is_empty() && !are_cascades_logged(facts) {
-            let why = Refusal::Cascade { constraint: key.name.clone(), rule: key.actions.clone() };
-            definition.refused.push(Refused { table: key.table.clone(), why });
+    for info in definition.tables.iter_mut().skip(first) {
+        let (collation, options) = options.remove(&info.name().table).unwrap_or_default();
+        let is_mariadb = facts.flavour == Flavour::Mariadb;
+        let outer = Printed { is_mariadb, collation, options, ..Printed::default() };
+        let keys = printed::read(connection, info, outer).await?;
+        for key in &keys {
+            if !key.actions.is_empty() && !are_cascades_logged(facts) {
+                let why = Refusal::Cascade { constraint: key.name.clone(), rule: key.actions.clone() };
+                definition.refused.push(Refused { table: key.table.clone(), why });
+            }
         }
-        if let Some(info) = definition.tables.iter_mut().find(|info| *info.name() == key.table) {
-            info.not_carried.push(format!("Foreign key {} to {}", key.name, key.references));
-        }
-        definition.foreign_keys.push(key);
+        definition.foreign_keys.extend(keys);
     }
     Ok(())
 }
@@ -105,6 +109,9 @@ struct Found {
     engine: String,
     rows_estimate: u64,
     next_value: Option<u64>,
+    collation: Option<String>,
+    comment: String,
+    create_options: String,
     columns: Vec<Parsed>,
     indexes: Vec<(IndexRow, Vec<PartRow>)>,
 }
@@ -134,8 +141,8 @@ impl Found {
         let is_it = format!("TABLE_SCHEMA = {}{only}", sql_string(schema));
         let mut found = BTreeMap::new();
         let tables = format!(
-            "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, AUTO_INCREMENT FROM information_schema.TABLES \
-             WHERE {is_it}"
+            "SELECT TABLE_NAME, TABLE_TYPE, ENGINE, TABLE_ROWS, AUTO_INCREMENT, TABLE_COLLATION, TABLE_COMMENT, \
+             CREATE_OPTIONS FROM information_schema.TABLES WHERE {is_it}"
         );
         for row in &connection.query(&tables).await? {
             let table = text(row, 0)?;
@@ -147,7 +154,8 @@ impl Found {
         if found.is_empty() {
             return Ok(found);
         }
-        let columns = format!("{} WHERE {is_it} ORDER BY TABLE_NAME, ORDINAL_POSITION", columns::SELECT);
+        let columns =
+            format!("{} WHERE {is_it} ORDER BY TABLE_NAME, ORDINAL_POSITION", columns::select(flavour));
         for row in &connection.query(&columns).await? {
             if let Some(found) = found.get_mut(text(row, 0)?) {
                 found.columns.push(columns::parse(row, flavour));
@@ -205,9 +213,29 @@ impl Found {
             engine: row.text(2).unwrap_or("").to_owned(),
             rows_estimate: number(row, 3),
             next_value: row.text(4).and_then(|text| text.parse().ok()),
+            collation: row.text(5).map(str::to_owned),
+            comment: row.text(6).unwrap_or("").to_owned(),
+            create_options: row.text(7).unwrap_or("").to_owned(),
             columns: Vec::new(),
             indexes: Vec::new(),
         }
+    }
+
+    /// What a table is declared with beside its collation: form of its rows, comment.
+    fn options(&self) -> String {
+        let mut options = vec!["engine = InnoDB".to_owned()];
+        let kept = self.create_options.split(' ').filter_map(|option| option.split_once('='));
+        let is_kept =
+            |name: &str| matches!(name.to_ascii_lowercase().as_str(), "row_format" | "key_block_size");
+        let is_word = |value: &str| !value.is_empty() && value.bytes().all(|b| b.is_ascii_alphanumeric());
+        options.extend(
+            kept.filter(|(name, value)| is_kept(name) && is_word(value))
+                .map(|(name, value)| format!("{name} = {value}")),
+        );
+        if !self.comment.is_empty() {
+            options.push(format!("comment = {}", sql_string(&self.comment)));
+        }
+        options.join(" ")
     }
 
     fn add_index_part(&mut self, row: &Row) -> Result<()> {

@@ -1,8 +1,9 @@
 //! The catalogue of a MySQL or MariaDB server: tables as `information_schema` describes them.
 //!
-//! Never taken from DDL text (M20), with one exception: MariaDB shows foreign keys in `information_schema` only to
-//! accounts that may do more than SELECT, so there they are read from `SHOW CREATE TABLE` (`keys`). Nothing is
-//! judged here but what freshet cannot read at all, which is listed as [`Refused`] and stops whoever asked for the
+//! Names, types and keys are never taken from DDL text (M20); what a target of the same product makes a table of is cut
+//! out of `SHOW CREATE TABLE` (`printed`), and so are foreign keys, which MariaDB hides elsewhere from accounts that have
+//! SELECT alone (`keys`). Nothing is judged here but what is sure to be computed alike by a target (`sure`), and what
+//! freshet cannot read at all, which is listed as [`Refused`] and stops whoever asked for the
 //! tables; `check` shows all of it at once.
 //!
 //! Invariant: a table's schema here has the same identity as the one that the stream makes of the binlog's
@@ -17,6 +18,8 @@ mod definition;
 mod extras;
 mod keys;
 mod labels;
+mod printed;
+mod sure;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -179,7 +182,7 @@ pub async fn read_catalogue(
     selection: &dyn Selects,
 ) -> Result<Catalogue> {
     prepare_session(connection, facts.flavour).await?;
-    let extras = read_extras(connection, facts, selection).await?;
+    let extras = read_extras(connection, selection).await?;
     let definition = read_definition(connection, facts, selection).await?;
     Ok(Catalogue::join(definition, &extras))
 }
@@ -248,6 +251,11 @@ pub(crate) fn sql_string(text: &str) -> String {
     format!("'{}'", quoted(text))
 }
 
+/// A collation's name begins with its character set's.
+pub(crate) fn charset_of(collation: &str) -> &str {
+    collation.split('_').next().unwrap_or(collation)
+}
+
 /// A cell that is never NULL.
 fn text(row: &Row, column: usize) -> Result<&str> {
     row.text(column).ok_or_else(|| Error::corrupt("The server's catalogue has NULL where a name belongs"))
@@ -261,7 +269,10 @@ fn number(row: &Row, column: usize) -> u64 {
 /// Whether two readings of the catalogue describe the same tables; counters may differ.
 pub(crate) fn same_definition(a: &[TableInfo], b: &[TableInfo]) -> bool {
     let same = |(a, b): (&TableInfo, &TableInfo)| {
-        Arc::as_ref(&a.schema) == Arc::as_ref(&b.schema) && a.columns == b.columns && a.indexes == b.indexes
+        Arc::as_ref(&a.schema) == Arc::as_ref(&b.schema)
+            && a.columns == b.columns
+            && a.indexes == b.indexes
+            && a.native == b.native
     };
     a.len() == b.len() && a.iter().zip(b).all(same)
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 /// One piece of a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Token<'a> {
+pub(crate) enum Token<'a> {
     /// An unquoted word: keyword, name or number.
     Word(&'a str),
     /// A name in backticks, or in double quotes under ANSI_QUOTES.
@@ -21,21 +21,32 @@ pub(super) enum Token<'a> {
 
 /// The parts of `sql_mode` that change how text is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Quoting {
-    pub(super) ansi_quotes: bool,
-    pub(super) no_backslash_escapes: bool,
+pub(crate) struct Quoting {
+    pub(crate) ansi_quotes: bool,
+    pub(crate) no_backslash_escapes: bool,
 }
 
 /// The tokens of a statement.
 #[derive(Clone, Debug)]
-pub(super) struct Lexer<'a> {
+pub(crate) struct Lexer<'a> {
     rest: &'a str,
     quoting: Quoting,
 }
 
 impl<'a> Lexer<'a> {
-    pub(super) fn new(text: &'a str, quoting: Quoting) -> Self {
+    pub(crate) fn new(text: &'a str, quoting: Quoting) -> Self {
         Lexer { rest: text, quoting }
+    }
+
+    /// Bytes of the text from the next token on.
+    pub(crate) fn left(&mut self) -> usize {
+        self.skip_blank();
+        self.rest.len()
+    }
+
+    /// Bytes of the text behind the token that was given last.
+    pub(crate) fn left_behind(&self) -> usize {
+        self.rest.len()
     }
 
     fn skip(&mut self, bytes: usize) {

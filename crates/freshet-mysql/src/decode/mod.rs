@@ -9,7 +9,7 @@ mod effect;
 mod error;
 mod gtid;
 mod header;
-mod lexer;
+pub(crate) mod lexer;
 mod payload;
 mod place;
 mod plan;

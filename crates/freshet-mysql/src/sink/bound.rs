@@ -22,6 +22,8 @@ pub(crate) struct BoundColumn {
     pub plain: String,
     pub encoder: Encoder,
     target: DataType,
+    /// The target computes it, so that nothing may write it (R13).
+    pub is_computed: bool,
     /// An update of the row would change it unless it is set (R18).
     pub updates_itself: bool,
     /// NULL would be stored as a value of the server's own: the next number, or the time of now.
@@ -98,7 +100,8 @@ impl Bound {
         }
         let columns: Vec<BoundColumn> =
             schema.columns().iter().map(|column| bind(source, target, column)).collect::<Result<_>>()?;
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+        let written = columns.iter().filter(|column| !column.is_computed);
+        let names: Vec<&str> = written.map(|column| column.name.as_str()).collect();
         let name = sql_name(&target.name);
         let insert = format!("insert into {name} ({}) values ", names.join(", "));
         let places = vec!["?"; columns.len()].join(",");
@@ -121,6 +124,12 @@ impl Bound {
         Refused { fault, column: self.columns[column].plain.clone() }
     }
 
+    /// Cells of the columns that are written, with their places.
+    fn written<'r>(&self, row: RowRef<'r>) -> impl Iterator<Item = (usize, Result<ValueRef<'r>>)> {
+        let cells = row.cells().enumerate();
+        cells.filter(|(at, _)| !self.columns[*at].is_computed)
+    }
+
     /// Appends `(1, 'a', ..)`.
     pub(crate) fn row(
         &self,
@@ -130,8 +139,8 @@ impl Bound {
         out: &mut Vec<u8>,
     ) -> Written {
         out.push(b'(');
-        for (at, cell) in row.cells().enumerate() {
-            if at > 0 {
+        for (nth, (at, cell)) in self.written(row).enumerate() {
+            if nth > 0 {
                 out.push(b',');
             }
             self.literal(at, cell, policies, leniency, out)?;
@@ -215,8 +224,8 @@ impl Bound {
 
     /// Appends a condition that every column is exactly the row's, NULL included (R7).
     pub(crate) fn row_match(&self, row: RowRef<'_>, policies: &Policies, out: &mut Vec<u8>) -> Written {
-        for (at, cell) in row.cells().enumerate() {
-            if at > 0 {
+        for (nth, (at, cell)) in self.written(row).enumerate() {
+            if nth > 0 {
                 out.extend_from_slice(b" and ");
             }
             let mut literal = Vec::new();
@@ -237,7 +246,7 @@ impl Bound {
         out: &mut Vec<u8>,
     ) -> Written {
         let start = out.len();
-        for (at, cell) in row.cells().enumerate() {
+        for (at, cell) in self.written(row) {
             let column = &self.columns[at];
             let (is_set, is_kept) = (is_set[at] && !row.lacks(at), column.updates_itself);
             if !is_set && !is_kept {
@@ -255,7 +264,10 @@ impl Bound {
         }
         if out.len() == start {
             // The row is still to be found, which takes a statement that sets something.
-            let name = &self.columns[self.key.first().copied().unwrap_or(0)].name;
+            let written = |at: &&usize| !self.columns[**at].is_computed;
+            let own = self.key.iter().find(written).map(|at| &self.columns[*at]);
+            let any = self.columns.iter().find(|column| !column.is_computed);
+            let name = own.or(any).map_or("", |column| column.name.as_str());
             out.extend_from_slice(format!("{name} = {name}").as_bytes());
         }
         Ok(())
@@ -298,14 +310,13 @@ fn bind(source: &TableName, target: &TargetTable, column: &freshet_core::Column)
     let (own, info) = target.column(&column.name).ok_or_else(|| refuse("is missing".to_owned()))?;
     let bound = types::bind(&column.data_type, &own.data_type);
     let encoder = bound.map_err(|why| refuse(format!("is declared {}, which {why},", info.native_type)))?;
-    if info.generated {
-        return Err(refuse("is generated, so it cannot be written,".to_owned()));
-    }
     Ok(BoundColumn {
         name: sql_ident(&column.name),
         plain: column.name.clone(),
         encoder,
         target: own.data_type.clone(),
+        // Preparation refused one that the source does not compute alike.
+        is_computed: info.generated,
         updates_itself: target.self_updated.contains(&column.name),
         fills_null: info.auto_increment
             || (info.not_null && matches!(own.data_type, DataType::Timestamp { .. })),

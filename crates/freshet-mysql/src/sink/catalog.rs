@@ -12,12 +12,25 @@ use freshet_core::sink::TablePlan;
 use freshet_core::table::{ColumnInfo, Dialect, TableInfo};
 use freshet_core::{Column, DataType, Error, Result, TableName, TableSchema};
 
+/// How a target table came to be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fit {
+    /// We made it out of the source's own words.
+    Made,
+    /// It was there.
+    Given {
+        /// And its rows stay.
+        keeps_rows: bool,
+    },
+}
+
 /// A table of the target.
 #[derive(Clone, Debug)]
 pub(crate) struct TargetTable {
     pub name: TableName,
     /// Columns, key and indexes; the dialect is the server's own.
     pub info: TableInfo,
+    is_mariadb: bool,
     engine: String,
     /// Columns that an update sets by itself (R18).
     pub self_updated: Vec<String>,
@@ -70,7 +83,8 @@ impl TargetTable {
         let self_updated =
             extras.into_iter().filter(|(_, extra)| updates_itself(extra)).map(|(name, _)| name);
         let self_updated = self_updated.collect();
-        Ok(Some(TargetTable { name: name.clone(), info, engine, self_updated, triggers, constraints }))
+        let (name, is_mariadb) = (name.clone(), session.facts.is_mariadb);
+        Ok(Some(TargetTable { name, info, is_mariadb, engine, self_updated, triggers, constraints }))
     }
 
     /// A column's definition, by name (D12).
@@ -100,6 +114,12 @@ impl TargetTable {
         })
     }
 
+    /// Whether a foreign key of that name is there.
+    pub(crate) fn has_reference(&self, name: &str) -> bool {
+        let mut keys = self.constraints.iter().filter(|(_, kind)| kind == "FOREIGN KEY");
+        keys.any(|(own, _)| own.to_lowercase() == name.to_lowercase())
+    }
+
     /// What would double or change rows, whatever the source; looked at again each time that we begin to write.
     pub(crate) fn dangers(&self) -> Vec<String> {
         let mut out = Vec::new();
@@ -112,10 +132,10 @@ impl TargetTable {
     }
 
     /// Everything that keeps the source table from being written here.
-    pub(crate) fn misfits(&self, info: &TableInfo, keeps_rows: bool) -> Vec<String> {
+    pub(crate) fn misfits(&self, info: &TableInfo, fit: Fit) -> Vec<String> {
         let mut out = self.dangers();
-        for (column, source) in info.schema.columns().iter().zip(&info.columns) {
-            out.extend(self.column_misfits(info, column, source));
+        for at in 0..info.columns.len() {
+            out.extend(self.column_misfits(info, at, fit));
         }
         for (column, own) in self.info.schema.columns().iter().zip(&self.info.columns) {
             let is_filled = own.default.is_some() || own.generated || own.auto_increment || !own.not_null;
@@ -126,11 +146,12 @@ impl TargetTable {
                 ));
             }
         }
-        out.extend(self.key_misfit(info, keeps_rows));
+        out.extend(self.key_misfit(info, fit == Fit::Given { keeps_rows: true }));
         out
     }
 
-    fn column_misfits(&self, info: &TableInfo, column: &Column, source: &ColumnInfo) -> Vec<String> {
+    fn column_misfits(&self, info: &TableInfo, at: usize, fit: Fit) -> Vec<String> {
+        let (column, source) = (&info.schema.columns()[at], &info.columns[at]);
         let Some((target, own)) = self.column(&column.name) else {
             return vec![format!("column {} is missing", column.name)];
         };
@@ -142,7 +163,7 @@ impl TargetTable {
         if let Some(why) = refused.or(misfit) {
             out.push(format!("column {} is declared {}, which {why}", column.name, own.native_type));
         }
-        if own.generated {
+        if own.generated && !self.computes_alike(info, at, own, fit) {
             out.push(format!("column {} is generated and cannot be written", column.name));
         }
         let is_key =
@@ -157,6 +178,14 @@ impl TargetTable {
             }
         }
         out
+    }
+
+    /// Whether the target computes a column as the source does, so that nobody needs to write it (R13).
+    fn computes_alike(&self, info: &TableInfo, at: usize, own: &ColumnInfo, fit: Fit) -> bool {
+        let source = &info.columns[at];
+        let printed = info.native.printed.as_ref().filter(|printed| printed.is_mariadb == self.is_mariadb);
+        let is_sure = printed.and_then(|printed| printed.columns.get(at)).is_some_and(|words| words.is_ok());
+        source.generated && is_sure && (fit == Fit::Made || own.expression == source.expression)
     }
 
     fn key_misfit(&self, info: &TableInfo, keeps_rows: bool) -> Option<String> {
@@ -186,7 +215,8 @@ impl TargetTable {
                 None => out.push(format!("Column {} is on the target only and is left alone", column.name)),
             }
         }
-        for (name, kind) in &self.constraints {
+        let is_own = |name: &str| info.native.objects.iter().any(|object| object.name == name);
+        for (name, kind) in self.constraints.iter().filter(|(name, _)| !is_own(name)) {
             out.push(match kind.as_str() {
                 "CHECK" => format!("Constraint {name} of the target is enforced"),
                 _ => format!("Foreign key {name} of the target is not enforced for our rows"),

@@ -4,10 +4,11 @@
 
 use crate::catalog::{sql_name, sql_string};
 use crate::check::{Held, account, grant_ident};
-use crate::sink::catalog::TargetTable;
+use crate::sink::catalog::{Fit, TargetTable};
 use crate::sink::control::Control;
 use crate::sink::ddl;
 use crate::sink::options::SinkOptions;
+use crate::sink::printed::Names;
 use crate::sink::privileges::{HIDDEN_TRIGGERS, sees_triggers};
 use crate::sink::session::{self, Session};
 use freshet_core::check::{Finding, Findings, Severity};
@@ -23,8 +24,9 @@ pub async fn check(options: &SinkOptions, plans: &[TablePlan]) -> Result<Vec<Fin
     durability(&session, &mut found);
     server(options, &session, &mut found);
     privileges(options, &mut session, plans, &mut found).await?;
+    let names = Names::new(plans);
     for plan in plans {
-        one_table(&mut session, plan, &mut found).await?;
+        one_table(&mut session, plan, &names, &mut found).await?;
     }
     Ok(found.0)
 }
@@ -100,13 +102,18 @@ async fn privileges(
     Ok(())
 }
 
-async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings) -> Result<()> {
+async fn one_table(
+    session: &mut Session,
+    plan: &TablePlan,
+    names: &Names<'_>,
+    found: &mut Findings,
+) -> Result<()> {
     let subject = plan.target.to_string();
     if let Err(error) = ddl::check_plan(plan, session.facts) {
         found.add_error("target.table", &subject, &error);
         return Ok(());
     }
-    for line in ddl::not_carried(plan, session.facts) {
+    for line in ddl::not_carried(plan, session.facts, names) {
         found.add(Severity::Info, "target.not-carried", &subject, line, "");
     }
     if plan.info.schema.key().is_empty() {
@@ -127,7 +134,7 @@ async fn one_table(session: &mut Session, plan: &TablePlan, found: &mut Findings
         let message = "It may have triggers that this account is not shown";
         found.add(Severity::Error, "target.triggers", &subject, message, HIDDEN_TRIGGERS);
     }
-    for misfit in target.misfits(&plan.info, false) {
+    for misfit in target.misfits(&plan.info, Fit::Given { keeps_rows: false }) {
         let remedy = "Change it, or let freshet make it (prepare: drop-and-create)";
         found.add(Severity::Error, "target.misfit", &subject, format!("It does not fit: {misfit}"), remedy);
     }

@@ -58,7 +58,7 @@ pub(crate) enum Intent {
     Create,
     /// Empty the table.
     Empty,
-    /// Make its indexes.
+    /// Make its indexes and foreign keys.
     Index,
 }
 

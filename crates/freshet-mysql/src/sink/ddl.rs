@@ -1,16 +1,18 @@
 //! The statements that make a target table and its indexes from a source's catalogue, and what they leave out.
 //!
-//! Of a MySQL or MariaDB source the declarations, collations, defaults, comments and indexes are kept; of PostgreSQL
+//! Of the same product (MySQL or MariaDB) a table is made in its own words (`printed.rs`). Of the other one declarations,
+//! collations, literal defaults, attributes, comments and indexes are kept; of PostgreSQL
 //! names, nullability, comments, keys and indexes over what can be indexed here. The primary key is made with the table,
 //! since InnoDB stores rows in it; other indexes come after the rows. What has no equal is returned as one line each and
 //! never left out silently. Nothing here talks to the server.
 
-use crate::catalog::{sql_ident, sql_name, sql_string};
+use crate::catalog::{charset_of, sql_ident, sql_name, sql_string};
 use crate::sink::catalog::key_names;
+use crate::sink::printed::{self, Names};
 use crate::sink::session::Facts;
 use crate::sink::types::{self, Declared};
 use freshet_core::sink::TablePlan;
-use freshet_core::table::{ColumnInfo, Dialect, IndexInfo};
+use freshet_core::table::{ColumnInfo, Dialect, IndexInfo, ObjectKind};
 use freshet_core::{Column, DataType, Error, Result};
 use std::collections::HashSet;
 
@@ -118,50 +120,82 @@ fn is_unbounded(sql: &str) -> bool {
     word.ends_with("text") || word.ends_with("blob") || word == "json" || word == "vector"
 }
 
-/// The collations of a table's columns that are to be kept.
+/// The collations of a table and its columns that are to be kept.
 pub(crate) fn collations(plan: &TablePlan) -> HashSet<&str> {
-    plan.info.columns.iter().filter_map(|info| carried_collation(plan, info)).collect()
+    let of_table = plan.info.native.printed.as_ref().and_then(|printed| printed.collation.as_deref());
+    plan.info.columns.iter().filter_map(|info| carried_collation(plan, info)).chain(of_table).collect()
 }
 
 fn carried_collation<'a>(plan: &TablePlan, info: &'a ColumnInfo) -> Option<&'a str> {
     info.collation.as_deref().filter(|_| plan.info.dialect == Dialect::Mysql)
 }
 
-/// `CREATE TABLE`. The plan was checked; the target has all but these collations.
+/// `CREATE TABLE` in words that both products have. The plan was checked; the target has all but these collations.
 pub(crate) fn create_table(
     plan: &TablePlan,
     facts: Facts,
     missing_collations: &HashSet<String>,
     with_defaults: bool,
+    with_attributes: bool,
 ) -> Result<String> {
-    let mut parts = Vec::new();
-    for (at, column) in plan.info.schema.columns().iter().enumerate() {
-        let declared = declared(plan, at, facts).map_err(Error::unsupported)?;
-        let info = &plan.info.columns[at];
-        let mut sql = format!("{} {}", sql_ident(&column.name), declared.sql);
-        sql.push_str(&collate(plan, column, info, &declared, facts, missing_collations));
-        sql.push_str(if is_not_null(plan, at) { " not null" } else { " null" });
-        if is_auto_increment(plan, at) {
-            sql.push_str(" auto_increment");
-        }
-        if let Some(default) = carried_default(plan, at, facts).filter(|_| with_defaults) {
-            sql.push_str(&format!(" default {default}"));
-        }
-        if !info.comment.is_empty() && !is_long(&info.comment) {
-            sql.push_str(&format!(" comment {}", sql_string(&info.comment)));
-        }
-        parts.push(sql);
-    }
+    let columns = 0..plan.info.columns.len();
+    let mut parts = columns
+        .map(|at| column(plan, at, facts, missing_collations, with_defaults, with_attributes))
+        .collect::<Result<Vec<String>>>()?;
     let key: Vec<String> = key_names(&plan.info.schema).into_iter().map(sql_ident).collect();
     if !key.is_empty() {
         parts.push(format!("primary key ({})", key.join(", ")));
     }
     parts.extend(indexes(plan, facts).0.into_iter().filter(|i| i.with_table).map(|i| i.sql));
-    Ok(format!(
-        "create table {} ({}) engine = InnoDB default character set utf8mb4",
-        sql_name(&plan.target),
-        parts.join(", ")
-    ))
+    let options = match with_attributes {
+        true => options(plan, missing_collations),
+        false => "engine = InnoDB default character set utf8mb4".to_owned(),
+    };
+    Ok(format!("create table {} ({}) {options}", sql_name(&plan.target), parts.join(", ")))
+}
+
+/// What stands behind the columns: of a source of these products its own collation and options.
+pub(crate) fn options(plan: &TablePlan, missing_collations: &HashSet<String>) -> String {
+    let printed = plan.info.native.printed.as_ref();
+    let options = printed.map_or("", |printed| printed.options.as_str());
+    let collation = printed.and_then(|printed| printed.collation.as_deref());
+    let set = match collation.filter(|name| !missing_collations.contains(*name)) {
+        Some(name) => format!("default character set {} collate {name}", charset_of(name)),
+        None => "default character set utf8mb4".to_owned(),
+    };
+    let engine = if options.is_empty() { "engine = InnoDB" } else { options };
+    format!("{engine} {set}")
+}
+
+/// A column with its declaration.
+pub(crate) fn column(
+    plan: &TablePlan,
+    at: usize,
+    facts: Facts,
+    missing_collations: &HashSet<String>,
+    with_default: bool,
+    with_attributes: bool,
+) -> Result<String> {
+    let (column, info) = (&plan.info.schema.columns()[at], &plan.info.columns[at]);
+    let declared = declared(plan, at, facts).map_err(Error::unsupported)?;
+    let mut sql = format!("{} {}", sql_ident(&column.name), declared.sql);
+    sql.push_str(&collate(plan, column, info, &declared, facts, missing_collations));
+    sql.push_str(if is_not_null(plan, at) { " not null" } else { " null" });
+    if is_auto_increment(plan, at) {
+        sql.push_str(" auto_increment");
+    }
+    if let Some(default) = carried_default(plan, at, facts).filter(|_| with_default) {
+        sql.push_str(&format!(" default {default}"));
+    }
+    if plan.info.dialect == Dialect::Mysql && with_attributes {
+        let now = info.on_update.as_deref().filter(|now| is_now(now));
+        sql.push_str(&now.map(|now| format!(" on update {now}")).unwrap_or_default());
+        sql.push_str(if info.invisible { " invisible" } else { "" });
+    }
+    if !info.comment.is_empty() && !is_long(&info.comment) {
+        sql.push_str(&format!(" comment {}", sql_string(&info.comment)));
+    }
+    Ok(sql)
 }
 
 fn is_long(comment: &str) -> bool {
@@ -188,11 +222,6 @@ fn collate(
         }
         Some(_) | None => by_bytes(),
     }
-}
-
-/// A collation's name begins with its character set's.
-pub(crate) fn charset_of(collation: &str) -> &str {
-    collation.split('_').next().unwrap_or(collation)
 }
 
 fn is_not_null(plan: &TablePlan, column: usize) -> bool {
@@ -268,6 +297,9 @@ fn string(text: &str) -> Option<String> {
 
 /// The secondary indexes that are carried over, and a line for each that is not.
 pub(crate) fn indexes(plan: &TablePlan, facts: Facts) -> (Vec<IndexPlan>, Vec<String>) {
+    if printed::of(plan, facts).is_some() {
+        return (printed::indexes(plan), Vec::new());
+    }
     let (mut carried, mut lines): (Vec<IndexPlan>, Vec<String>) = (Vec::new(), Vec::new());
     for index in plan.info.indexes.iter().filter(|index| !is_the_key(plan, index)) {
         match index_sql(plan, index, facts) {
@@ -283,11 +315,19 @@ pub(crate) fn indexes(plan: &TablePlan, facts: Facts) -> (Vec<IndexPlan>, Vec<St
 }
 
 /// A unique index that stands for the primary key on the source (R8) is the primary key here.
-fn is_the_key(plan: &TablePlan, index: &IndexInfo) -> bool {
+pub(crate) fn is_the_key(plan: &TablePlan, index: &IndexInfo) -> bool {
     let parts: Vec<Option<u16>> =
         index.parts.iter().map(|p| p.column.filter(|_| p.prefix.is_none())).collect();
     let key: Vec<Option<u16>> = plan.info.schema.key().iter().map(|k| Some(*k)).collect();
     index.unique && parts == key
+}
+
+/// Whether an index is over the auto-increment column first, which the servers want from the beginning.
+pub(crate) fn is_wanted_with_table(plan: &TablePlan, name: &str) -> bool {
+    let index = plan.info.indexes.iter().find(|index| index.name == name);
+    let first = index.and_then(|index| index.parts.first()).and_then(|part| part.column).map(usize::from);
+    let key_first = plan.info.schema.key().first().map(|k| usize::from(*k));
+    first.is_some_and(|at| is_auto_increment(plan, at) && key_first != Some(at))
 }
 
 fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexPlan, String> {
@@ -295,6 +335,7 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
         ("btree" | "hash" | "", true) => "unique index",
         ("btree" | "hash" | "", false) => "index",
         ("fulltext", _) if plan.info.dialect == Dialect::Mysql => "fulltext index",
+        ("spatial", _) if plan.info.dialect == Dialect::Mysql => "spatial index",
         (method, _) => return Err(format!("{method} indexes are to be made on the target by hand")),
     };
     let mut parts = Vec::new();
@@ -303,8 +344,9 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
         let Some(at) = at else { return Err("it is over an expression".to_owned()) };
         let column = &plan.info.schema.columns()[at];
         let type_name = declared(plan, at, facts)?.sql;
-        let prefix = part.prefix.filter(|_| word != "fulltext index");
-        if prefix.is_none() && word != "fulltext index" && is_unbounded(&type_name) {
+        let has_order = word.ends_with("e index") || word == "index";
+        let prefix = part.prefix.filter(|_| has_order);
+        if prefix.is_none() && has_order && is_unbounded(&type_name) {
             return Err(format!("column {} is {type_name} here, which has no order", column.name));
         }
         let prefix = prefix.map(|n| format!("({n})")).unwrap_or_default();
@@ -326,21 +368,59 @@ fn index_sql(plan: &TablePlan, index: &IndexInfo, facts: Facts) -> Result<IndexP
     if !is_name(&index.name) || RESERVED.iter().any(|name| index.name.eq_ignore_ascii_case(name)) {
         return Err("it cannot have its name here".to_owned());
     }
-    let first = index.parts.first().and_then(|part| part.column).map(usize::from);
-    let key_first = plan.info.schema.key().first().map(|k| usize::from(*k));
     Ok(IndexPlan {
         name: index.name.clone(),
         unique: index.unique,
         sql: format!("{word} {} ({})", sql_ident(&index.name), parts.join(", ")),
-        with_table: first.is_some_and(|at| is_auto_increment(plan, at) && key_first != Some(at)),
+        with_table: is_wanted_with_table(plan, &index.name),
     })
 }
 
 /// What of the table's definition is not carried over, one line each.
-pub(crate) fn not_carried(plan: &TablePlan, facts: Facts) -> Vec<String> {
-    let name = plan.info.name();
+pub(crate) fn not_carried(plan: &TablePlan, facts: Facts, names: &Names<'_>) -> Vec<String> {
     let mut lines = indexes(plan, facts).1;
-    lines.extend(plan.info.native_lines());
+    match (plan.info.dialect, printed::of(plan, facts)) {
+        (Dialect::Postgres, _) => lines.extend(plan.info.native_lines()),
+        (Dialect::Mysql, Some(own)) => lines.extend(printed::not_carried(plan, own, names)),
+        (Dialect::Mysql, None) => lines.extend(of_the_other_product(plan)),
+    }
+    if plan.info.dialect == Dialect::Mysql {
+        lines.extend(printed::references_not_carried(plan, names));
+    }
+    if printed::of(plan, facts).is_none() {
+        lines.extend(columns_not_carried(plan, facts));
+    }
+    lines
+}
+
+/// What only one of MySQL and MariaDB has, or has in other words.
+fn of_the_other_product(plan: &TablePlan) -> Vec<String> {
+    let name = plan.info.name();
+    let mut lines: Vec<String> = plan.info.partitioning_line().into_iter().collect();
+    lines.extend(plan.info.attribute_lines(&["SRID"]));
+    for object in &plan.info.native.objects {
+        let behind = object.definition.rsplit_once(')').map_or("", |(_, behind)| behind);
+        match object.kind {
+            ObjectKind::Check => lines.push(object.line(name)),
+            ObjectKind::Index | ObjectKind::Unique
+                if behind.contains("INVISIBLE") || behind.contains("IGNORED") =>
+            {
+                lines.push(format!("Index {} of {name}: it is not ignored here", object.name));
+            }
+            ObjectKind::Key
+            | ObjectKind::Unique
+            | ObjectKind::Index
+            | ObjectKind::Exclusion
+            | ObjectKind::ForeignKey
+            | ObjectKind::Comment => {}
+        }
+    }
+    lines
+}
+
+fn columns_not_carried(plan: &TablePlan, facts: Facts) -> Vec<String> {
+    let name = plan.info.name();
+    let mut lines = Vec::new();
     for (at, (column, info)) in plan.info.schema.columns().iter().zip(&plan.info.columns).enumerate() {
         let what = format!("column {} of {name}", column.name);
         let has_default = info.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"));

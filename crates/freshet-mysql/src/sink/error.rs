@@ -63,6 +63,29 @@ fn class(code: u16) -> Class {
     }
 }
 
+/// Whether the server does not take a definition: trying again does not help, and neither rows nor privileges are in the
+/// way.
+pub(crate) fn is_refusal(error: &WireError) -> bool {
+    const ROW_TOO_LARGE: u16 = 1118;
+    let WireError::Server(server) = error else { return false };
+    match class(server.code) {
+        Class::Definition => true,
+        Class::Data => server.code == ROW_TOO_LARGE,
+        Class::Again => false,
+        Class::Other => *Error::from(WireError::Server(server.clone())).kind() == ErrorKind::Internal,
+    }
+}
+
+/// The words of a refusal.
+pub(crate) fn refusal(error: &WireError) -> String {
+    match error {
+        WireError::Server(server) => {
+            format!("the target refuses it ({}, error {})", server.message, server.code)
+        }
+        _ => "the target refuses it".to_owned(),
+    }
+}
+
 /// An error of a statement. `doing` is what was being done, in sentence case: "Creating table shop.orders".
 pub(crate) fn statement_error(scope: &Scope, doing: impl Display, error: WireError) -> Error {
     let WireError::Server(server) = &error else { return Error::from(error).context(doing) };

@@ -26,6 +26,7 @@ mod load;
 mod options;
 mod plan;
 mod prepare;
+mod printed;
 mod privileges;
 mod run;
 mod session;
@@ -47,6 +48,7 @@ use freshet_core::window::{StepKind, Window};
 use freshet_core::{Error, LogId, Mark, Offset, Result, SchemaId, TableName};
 use plan::{About, Bindings, Check, Expect, Requests};
 use prepare::Preparer;
+use printed::Names;
 use run::Work;
 use session::Session;
 use std::collections::HashMap;
@@ -149,9 +151,9 @@ impl MySqlSink {
         let facts = owned.facts;
         refuse_collisions(tables)?;
         tables.iter().try_for_each(|plan| ddl::check_plan(plan, facts))?;
-        let mut lines = Vec::new();
+        let (mut lines, names) = (Vec::new(), Names::new(tables));
         for plan in tables {
-            lines.extend(ddl::not_carried(plan, facts));
+            lines.extend(ddl::not_carried(plan, facts, &names));
             let name = plan.info.name();
             let begun = owned.preparing.get(name).cloned();
             let known = owned.targets.get(name).map(|(target, _)| target);
@@ -168,7 +170,7 @@ impl MySqlSink {
                 continue;
             }
             let intent = begun.and_then(|(_, intent)| intent);
-            lines.extend(owned.preparer(&control)?.table(plan, mode, intent).await?);
+            lines.extend(owned.preparer(&control)?.table(plan, mode, intent, &names).await?);
             let phase = if mode == PrepareMode::Keep { TablePhase::Consistent } else { TablePhase::Loading };
             owned.preparing.remove(name);
             owned.targets.insert(name.clone(), (plan.target.clone(), phase));
@@ -176,22 +178,28 @@ impl MySqlSink {
         Ok(lines)
     }
 
-    async fn move_tables(&mut self, tables: &[TablePlan], to: TablePhase) -> Result<()> {
+    async fn move_tables(&mut self, tables: &[TablePlan], to: TablePhase) -> Result<Vec<String>> {
         let control = self.control.clone();
         let owned = self.owned()?;
         owned.idle().await?;
-        for plan in tables {
-            let name = plan.info.name();
-            let at = owned.targets.get(name).map(|(_, phase)| *phase);
-            if at.is_none_or(|at| at >= to) {
-                continue;
-            }
+        let (mut lines, names) = (Vec::new(), Names::new(tables));
+        let is_before =
+            |plan: &&TablePlan| owned.targets.get(plan.info.name()).is_some_and(|(_, phase)| *phase < to);
+        let moving: Vec<&TablePlan> = tables.iter().filter(is_before).collect();
+        for plan in &moving {
             let mut preparer = owned.preparer(&control)?;
-            match to {
-                TablePhase::Consistent => preparer.make_consistent(plan).await?,
-                TablePhase::Loading | TablePhase::CatchingUp => preparer.finish(plan).await?,
-            }
-            owned.targets.insert(name.clone(), (plan.target.clone(), to));
+            lines.extend(match to {
+                TablePhase::Consistent => preparer.complete(plan).await?,
+                TablePhase::Loading | TablePhase::CatchingUp => preparer.index(plan, false).await?,
+            });
+        }
+        // Once every table is complete, and before one of them counts as consistent: a crash between does it again.
+        for plan in moving.iter().filter(|_| to == TablePhase::Consistent) {
+            lines.extend(owned.preparer(&control)?.reference(plan, &names).await?);
+        }
+        for plan in moving {
+            owned.preparer(&control)?.move_to(plan, to).await?;
+            owned.targets.insert(plan.info.name().clone(), (plan.target.clone(), to));
         }
         if to == TablePhase::Consistent {
             const DOING: &str = "Recording that the target is consistent";
@@ -202,7 +210,7 @@ impl MySqlSink {
             control.fence(session, owner).await?;
             session.run("commit", DOING).await?;
         }
-        Ok(())
+        Ok(lines)
     }
 
     async fn apply_window(&mut self, window: Window) -> Result<Applied> {
@@ -478,12 +486,12 @@ impl Sink for MySqlSink {
 
     async fn finish_load(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::CatchingUp).await;
-        self.settle(moved).await.map(|()| Vec::new())
+        self.settle(moved).await
     }
 
     async fn make_consistent(&mut self, tables: &[TablePlan]) -> Result<Vec<String>> {
         let moved = self.move_tables(tables, TablePhase::Consistent).await;
-        self.settle(moved).await.map(|()| Vec::new())
+        self.settle(moved).await
     }
 
     async fn apply(&mut self, window: Window) -> Result<Applied> {

@@ -7,12 +7,13 @@
 //! runs DDL at the same time: only the session that took over does, and a take-over first ends it and waits until it is
 //! gone (`control.rs`).
 
-use crate::catalog::{sql_ident, sql_name, sql_string};
-use crate::sink::catalog::TargetTable;
+use crate::catalog::{charset_of, sql_ident, sql_name, sql_string};
+use crate::sink::catalog::{Fit, TargetTable};
 use crate::sink::control::{Control, Intent, Owner};
-use crate::sink::ddl::{self, IndexPlan, charset_of};
-use crate::sink::error::{Scope, statement_error};
+use crate::sink::ddl::{self, IndexPlan};
+use crate::sink::error::{Scope, is_refusal, refusal, statement_error};
 use crate::sink::load::gone;
+use crate::sink::printed::{self, Names};
 use crate::sink::privileges::{HIDDEN_TRIGGERS, sees_triggers};
 use crate::sink::session::Session;
 use freshet_core::sink::{PrepareMode, TablePhase, TablePlan};
@@ -32,6 +33,15 @@ impl Preparer<'_> {
         let scope = Scope::Table(table.clone());
         let done = self.session.connection.exec(sql).await;
         done.map(drop).map_err(|e| statement_error(&scope, doing, e))
+    }
+
+    /// Runs a statement that the target may refuse; why it did.
+    async fn attempt(&mut self, table: &TableName, sql: &str, doing: String) -> Result<Option<String>> {
+        match self.session.connection.exec(sql).await {
+            Ok(_) => Ok(None),
+            Err(error) if is_refusal(&error) => Ok(Some(refusal(&error))),
+            Err(error) => Err(statement_error(&Scope::Table(table.clone()), doing, error)),
+        }
     }
 
     async fn begin(&mut self, table: &TableName) -> Result<()> {
@@ -56,6 +66,7 @@ impl Preparer<'_> {
         plan: &TablePlan,
         mode: PrepareMode,
         begun: Option<Intent>,
+        names: &Names<'_>,
     ) -> Result<Vec<String>> {
         self.refuse_folded_name(plan)?;
         let (intent, mut lines) = match begun {
@@ -63,7 +74,7 @@ impl Preparer<'_> {
             None => self.decide(plan, mode).await?,
         };
         if let Some(intent) = intent {
-            lines.extend(self.carry_out(plan, intent).await?);
+            lines.extend(self.carry_out(plan, intent, names).await?);
         }
         Ok(lines)
     }
@@ -92,15 +103,19 @@ impl Preparer<'_> {
             }
             (false, _) => (None, Some(Intent::Create), Vec::new()),
             (true, PrepareMode::DropAndCreate) => (None, Some(Intent::Drop), Vec::new()),
-            (true, PrepareMode::Truncate) => (None, Some(Intent::Empty), self.fitting(plan, false).await?),
+            (true, PrepareMode::Truncate) => {
+                (None, Some(Intent::Empty), self.fitting(plan, Fit::Given { keeps_rows: false }).await?)
+            }
             (true, PrepareMode::CreateIfAbsent) => {
-                let lines = self.fitting(plan, false).await?;
+                let lines = self.fitting(plan, Fit::Given { keeps_rows: false }).await?;
                 self.refuse_rows(plan).await?;
                 (Some(TablePhase::Loading), None, lines)
             }
-            (true, PrepareMode::Keep) => {
-                (Some(TablePhase::Consistent), None, self.fitting(plan, true).await?)
-            }
+            (true, PrepareMode::Keep) => (
+                Some(TablePhase::Consistent),
+                None,
+                self.fitting(plan, Fit::Given { keeps_rows: true }).await?,
+            ),
         };
         let name = plan.info.name();
         self.begin(name).await?;
@@ -109,7 +124,12 @@ impl Preparer<'_> {
         Ok((intent, lines))
     }
 
-    async fn carry_out(&mut self, plan: &TablePlan, intent: Intent) -> Result<Vec<String>> {
+    async fn carry_out(
+        &mut self,
+        plan: &TablePlan,
+        intent: Intent,
+        names: &Names<'_>,
+    ) -> Result<Vec<String>> {
         let (name, target) = (plan.info.name(), sql_name(&plan.target));
         let mut lines = Vec::new();
         match intent {
@@ -119,9 +139,9 @@ impl Preparer<'_> {
                 self.begin(name).await?;
                 self.control.set_intent(self.session, name, Some(Intent::Create)).await?;
                 self.end(name).await?;
-                lines = self.create(plan).await?;
+                lines = self.create(plan, names).await?;
             }
-            Intent::Create => lines = self.create(plan).await?,
+            Intent::Create => lines = self.create(plan, names).await?,
             Intent::Empty => self.empty(name, &plan.target).await?,
             Intent::Index => return Err(Error::internal(format!("Table {name} is not there to be indexed"))),
         }
@@ -137,15 +157,15 @@ impl Preparer<'_> {
     }
 
     /// Makes the table, unless an earlier attempt got that far, and looks whether it is what it should be.
-    async fn create(&mut self, plan: &TablePlan) -> Result<Vec<String>> {
+    async fn create(&mut self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         if TargetTable::is_there(self.session, &plan.target).await? {
             self.refuse_hidden_triggers(plan).await?;
         } else {
             self.create_database(plan).await?;
-            lines = self.create_table(plan).await?;
+            lines = self.create_table(plan, names).await?;
         }
-        self.fitting(plan, false).await?;
+        self.fitting(plan, Fit::Made).await?;
         self.refuse_rows(plan).await?;
         Ok(lines)
     }
@@ -161,20 +181,39 @@ impl Preparer<'_> {
         self.run(plan.info.name(), &sql, format!("Creating target database {schema}")).await
     }
 
-    async fn create_table(&mut self, plan: &TablePlan) -> Result<Vec<String>> {
-        const BAD_DEFAULT: [u16; 3] = [1067, 1101, 1294];
+    /// In the source's own words as far as the target takes them, and else in words that both products have.
+    async fn create_table(&mut self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
         let (name, facts) = (plan.info.name(), self.session.facts);
         let missing = self.missing_collations(plan).await?;
         let mut lines: Vec<String> = missing.iter().map(|name| missing_collation(plan, name)).collect();
-        let sql = ddl::create_table(plan, facts, &missing, true)?;
-        let mut made = self.session.connection.exec(&sql).await;
-        if made.as_ref().is_err_and(|e| e.server_code().is_some_and(|code| BAD_DEFAULT.contains(&code))) {
-            let sql = ddl::create_table(plan, facts, &missing, false)?;
-            made = self.session.connection.exec(&sql).await;
-            lines.push(format!("Defaults of {name}: the target does not take one of them"));
+        let doing = || format!("Creating target table {}", plan.target);
+        let mut refused = None;
+        if let Some(own) = printed::of(plan, facts) {
+            for way in printed::ways(plan, own) {
+                let sql = printed::create_table(plan, own, facts, &missing, way)?;
+                let why = self.attempt(name, &sql, doing()).await?;
+                if why.is_none() {
+                    lines.extend(printed::left_out(plan, way, refused.as_deref().unwrap_or_default(), names));
+                    return Ok(lines);
+                }
+                refused = refused.or(why);
+            }
+            let why = refused.take().unwrap_or_default();
+            lines.push(format!(
+                "Definition of {name} in the source's words, with checks and expressions: {why}"
+            ));
         }
-        let doing = format!("Creating target table {}", plan.target);
-        made.map_err(|e| statement_error(&Scope::Table(name.clone()), doing, e))?;
+        for (with_defaults, with_attributes) in [(true, true), (true, false)] {
+            let sql = ddl::create_table(plan, facts, &missing, with_defaults, with_attributes)?;
+            let Some(why) = self.attempt(name, &sql, doing()).await? else {
+                lines.extend(refused.map(|why| format!("Attributes and options of {name}: {why}")));
+                return Ok(lines);
+            };
+            refused = refused.or(Some(why));
+        }
+        let sql = ddl::create_table(plan, facts, &missing, false, false)?;
+        self.run(name, &sql, doing()).await?;
+        lines.push(format!("Defaults, attributes and options of {name}: {}", refused.unwrap_or_default()));
         Ok(lines)
     }
 
@@ -200,9 +239,9 @@ impl Preparer<'_> {
     }
 
     /// What is stricter on the target; a table that does not fit is refused.
-    async fn fitting(&mut self, plan: &TablePlan, keeps_rows: bool) -> Result<Vec<String>> {
+    async fn fitting(&mut self, plan: &TablePlan, fit: Fit) -> Result<Vec<String>> {
         let target = self.read(plan).await?;
-        let misfits = target.misfits(&plan.info, keeps_rows);
+        let misfits = target.misfits(&plan.info, fit);
         if misfits.is_empty() {
             return Ok(target.stricter(plan));
         }
@@ -261,59 +300,121 @@ impl Preparer<'_> {
         self.end(table).await
     }
 
-    /// The indexes that are not unique. The primary key came with the table.
-    pub(crate) async fn finish(&mut self, plan: &TablePlan) -> Result<()> {
-        self.index(plan, false).await?;
-        self.move_to(plan, TablePhase::CatchingUp).await
-    }
-
     /// Unique indexes and the next value.
-    pub(crate) async fn make_consistent(&mut self, plan: &TablePlan) -> Result<()> {
-        self.index(plan, true).await?;
+    pub(crate) async fn complete(&mut self, plan: &TablePlan) -> Result<Vec<String>> {
+        let lines = self.index(plan, true).await?;
         let has_next = (0..plan.info.columns.len()).any(|at| ddl::is_auto_increment(plan, at));
         if let Some(next) = plan.info.next_value.filter(|_| has_next) {
             // The server takes the largest that is there instead, if that is larger.
             let sql = format!("alter table {} auto_increment = {next}", sql_name(&plan.target));
             self.run(plan.info.name(), &sql, format!("Setting the next value of {}", plan.target)).await?;
         }
-        self.move_to(plan, TablePhase::Consistent).await
+        Ok(lines)
     }
 
-    async fn move_to(&mut self, plan: &TablePlan, phase: TablePhase) -> Result<()> {
+    /// Records that a table is that far, and that nothing is about to be done to it.
+    pub(crate) async fn move_to(&mut self, plan: &TablePlan, phase: TablePhase) -> Result<()> {
         let name = plan.info.name();
         self.begin(name).await?;
         self.control.set_phase(self.session, name, phase, None).await?;
         self.end(name).await
     }
 
-    /// Makes the indexes that are not there yet, all in one pass over the table, and looks whether they are.
-    async fn index(&mut self, plan: &TablePlan, unique: bool) -> Result<()> {
-        let name = plan.info.name();
-        let planned = ddl::indexes(plan, self.session.facts).0.into_iter();
-        let planned: Vec<IndexPlan> = planned.filter(|index| index.unique == unique).collect();
-        let missing = self.missing_indexes(plan, &planned).await?;
-        if missing.is_empty() {
-            return Ok(());
-        }
+    /// Records that the table's definition is about to be completed.
+    async fn intend(&mut self, name: &TableName) -> Result<()> {
         self.begin(name).await?;
         self.control.set_intent(self.session, name, Some(Intent::Index)).await?;
-        self.end(name).await?;
+        self.end(name).await
+    }
+
+    /// Makes the indexes that are not there yet, all in one pass over the table, and looks whether they are. What the
+    /// target refuses is told, but for rows that a unique index of the source cannot have had.
+    pub(crate) async fn index(&mut self, plan: &TablePlan, unique: bool) -> Result<Vec<String>> {
+        let name = plan.info.name();
+        let planned = ddl::indexes(plan, self.session.facts).0.into_iter();
+        let mut planned: Vec<IndexPlan> = planned.filter(|index| index.unique == unique).collect();
+        let missing: Vec<IndexPlan> =
+            self.missing_indexes(plan, &planned).await?.into_iter().cloned().collect();
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.intend(name).await?;
         // InnoDB makes one full-text index at a time.
-        let (full_text, ordinary): (Vec<&IndexPlan>, Vec<&IndexPlan>) =
-            missing.into_iter().partition(|index| index.sql.starts_with("fulltext"));
+        let is_full_text = |index: &IndexPlan| index.sql.to_ascii_lowercase().starts_with("fulltext");
+        let (full_text, ordinary): (Vec<IndexPlan>, Vec<IndexPlan>) =
+            missing.into_iter().partition(is_full_text);
+        let mut lines = Vec::new();
         for group in [ordinary].into_iter().chain(full_text.into_iter().map(|index| vec![index])) {
-            if group.is_empty() {
-                continue;
+            lines.extend(self.index_group(plan, group, &mut planned).await?);
+        }
+        match self.missing_indexes(plan, &planned).await?.first() {
+            None => Ok(lines),
+            Some(index) => {
+                Err(Error::internal(format!("Index {} of {name} was made and is not there", index.name)))
             }
+        }
+    }
+
+    /// Makes these in one statement, or one by one if the target refuses that; what it refuses is taken out of `planned`.
+    async fn index_group(
+        &mut self,
+        plan: &TablePlan,
+        group: Vec<IndexPlan>,
+        planned: &mut Vec<IndexPlan>,
+    ) -> Result<Vec<String>> {
+        let name = plan.info.name();
+        let mut lines = Vec::new();
+        let mut tries = vec![group];
+        while let Some(group) = tries.pop().filter(|group| !group.is_empty()) {
             let adds: Vec<String> = group.iter().map(|index| format!("add {}", index.sql)).collect();
             let sql = format!("alter table {} {}", sql_name(&plan.target), adds.join(", "));
             let names: Vec<&str> = group.iter().map(|index| index.name.as_str()).collect();
-            self.run(name, &sql, format!("Making index {} of {}", names.join(", "), plan.target)).await?;
+            let doing = format!("Making index {} of {}", names.join(", "), plan.target);
+            match self.attempt(name, &sql, doing).await? {
+                None => {}
+                Some(_) if group.len() > 1 => tries.extend(group.into_iter().rev().map(|index| vec![index])),
+                Some(why) => {
+                    lines.extend(
+                        names
+                            .iter()
+                            .map(|index| format!("Index {index} of {name}: {why}; to make it: {sql}")),
+                    );
+                    planned.retain(|index| !group.contains(index));
+                }
+            }
         }
-        match self.missing_indexes(plan, &planned).await?.first() {
-            None => Ok(()),
-            Some(index) => {
-                Err(Error::internal(format!("Index {} of {name} was made and is not there", index.name)))
+        Ok(lines)
+    }
+
+    /// Makes the foreign keys that are not there yet, and looks whether they are. The session checks none of them: they
+    /// hold on the source.
+    pub(crate) async fn reference(&mut self, plan: &TablePlan, names: &Names<'_>) -> Result<Vec<String>> {
+        let name = plan.info.name();
+        let mut wanted: Vec<(&str, String)> = printed::references(plan)
+            .filter_map(|object| Some((object.name.as_str(), printed::statement(object, names).ok()?)))
+            .collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let target = self.read(plan).await?;
+        wanted.retain(|(key, _)| !target.has_reference(key));
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.intend(name).await?;
+        let (mut lines, mut made) = (Vec::new(), Vec::new());
+        for (key, sql) in wanted {
+            let doing = format!("Making foreign key {key} of {}", plan.target);
+            match self.attempt(name, &sql, doing).await? {
+                None => made.push(key),
+                Some(why) => lines.push(format!("Foreign key {key} of {name}: {why}; to make it: {sql}")),
+            }
+        }
+        let target = self.read(plan).await?;
+        match made.into_iter().find(|key| !target.has_reference(key)) {
+            None => Ok(lines),
+            Some(key) => {
+                Err(Error::internal(format!("Foreign key {key} of {name} was made and is not there")))
             }
         }
     }

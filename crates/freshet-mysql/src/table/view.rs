@@ -59,7 +59,7 @@ pub(super) async fn open(reader: &MysqlTableReader, selection: &dyn Selects, rea
     let mut sessions = Sessions::open(reader, readers).await?;
     let facts = sessions.facts.clone();
     // What is only listed need not be of the view's moment, and warms the server's caches for what must be.
-    let extras = catalog::read_extras(&mut sessions.control, &facts, selection).await?;
+    let extras = catalog::read_extras(&mut sessions.control, selection).await?;
     let opened = match reader.method {
         ViewMethod::Lock => with_lock(&mut sessions, selection, &extras, reader.lock_total_ms_max).await,
         ViewMethod::NoLock => without_lock(&mut sessions, selection, &extras).await,

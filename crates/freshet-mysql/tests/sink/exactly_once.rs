@@ -5,11 +5,11 @@ use crate::common::{FLAVORS, Place};
 use crate::cutter::{Cut, Cutter};
 use crate::rows::{begin, load};
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
-use freshet_core::table::{IndexInfo, IndexPart, TableInfo};
-use freshet_core::{Error, ErrorKind, LogId};
+use freshet_core::table::{IndexInfo, IndexPart, Native, Object, ObjectKind, Piece, Printed, TableInfo};
+use freshet_core::{Error, ErrorKind, LogId, TableName};
 use freshet_mysql::sink::MySqlSink;
 use freshet_testkit::conformance::sink::{Script, Table, Target, mark, position};
-use freshet_testkit::servers::{seed, wait_until};
+use freshet_testkit::servers::{Flavor, seed, wait_until};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,14 +22,58 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Kills of the server in a test, without and with `FRESHET_EVERY_MESSAGE`.
 const KILLS: (u64, u64) = (3, 40);
 
+/// Every kind of object that is made in its own statement, and with the table.
+fn objects(of: &TableName, counted: &TableName) -> Vec<Object> {
+    let own = of.table.clone();
+    let object = |kind, name: &str, definition: &str| Object {
+        kind,
+        name: name.to_owned(),
+        deferrable: false,
+        obstacle: None,
+        definition: definition.to_owned(),
+        statement: vec![
+            Piece::Words("alter table ".to_owned()),
+            Piece::Table(of.clone()),
+            Piece::Words(format!(" add {definition}")),
+        ],
+    };
+    vec![
+        object(ObjectKind::Key, "", "PRIMARY KEY (id)"),
+        object(ObjectKind::Unique, "by_both", "UNIQUE KEY by_both (name, id)"),
+        object(ObjectKind::Index, "by_name", "KEY by_name (name)"),
+        object(ObjectKind::Index, "words", "FULLTEXT KEY words (name)"),
+        object(ObjectKind::Check, &format!("chk_{own}"), &format!("CONSTRAINT chk_{own} CHECK (id >= 0)")),
+        // Of a column that is not there: the target refuses it, in every life.
+        reference("refused", of, "nothing", counted),
+    ]
+}
+
+fn reference(name: &str, of: &TableName, column: &str, to: &TableName) -> Object {
+    Object {
+        kind: ObjectKind::ForeignKey,
+        name: name.to_owned(),
+        deferrable: false,
+        obstacle: None,
+        definition: String::new(),
+        statement: vec![
+            Piece::Words("alter table ".to_owned()),
+            Piece::Table(of.clone()),
+            Piece::Words(format!(" add constraint {name} foreign key ({column}) references ")),
+            Piece::Table(to.clone()),
+            Piece::Words(" (id)".to_owned()),
+        ],
+    }
+}
+
 struct Life {
     counted: Table,
     keyed: Table,
 }
 
 impl Life {
-    /// Tables of one run: names of their own in a shared database.
-    fn new(run: i64, cut: Cut) -> Self {
+    /// Tables of one run: names of their own in a shared database. The second has words of its own for this server, with
+    /// an index, a unique one, a check and a reference to the first.
+    fn new(flavor: Flavor, run: i64, cut: Cut) -> Self {
         let word = match cut {
             Cut::Before => "before",
             Cut::After => "after",
@@ -45,9 +89,23 @@ impl Life {
         };
         let indexes =
             vec![index("by_name", false, vec![part(1)]), index("by_both", true, vec![part(1), part(0)])];
-        let info = TableInfo { indexes, ..(*keyed.plan.info).clone() };
+        let mut counted = table("counted", false);
+        let to_keyed = format!("to_{}", keyed.target().table);
+        let objects_of_counted = vec![reference(&to_keyed, counted.name(), "id", keyed.name())];
+        let native = Native {
+            objects: objects(keyed.name(), counted.name()),
+            printed: Some(Printed {
+                is_mariadb: flavor == Flavor::MariaDb,
+                columns: ["bigint NOT NULL", "varchar(64) DEFAULT NULL"].map(|c| Ok(c.to_owned())).to_vec(),
+                ..Printed::default()
+            }),
+            ..Native::default()
+        };
+        let info = TableInfo { indexes, native, ..(*keyed.plan.info).clone() };
         keyed.plan.info = Arc::new(info);
-        Self { counted: table("counted", false), keyed }
+        let native = Native { objects: objects_of_counted, ..Native::default() };
+        counted.plan.info = Arc::new(TableInfo { native, ..(*counted.plan.info).clone() });
+        Self { counted, keyed }
     }
 
     /// Changes that fail or show when they are applied twice, or not at all.
@@ -125,7 +183,18 @@ impl Life {
             self.keyed.target().schema,
             self.keyed.target().table
         );
-        assert_eq!(place.lines(&indexes), ["by_both", "by_name", "PRIMARY"]);
+        assert_eq!(place.lines(&indexes), ["by_both", "by_name", "PRIMARY", "words"]);
+        let constraints = format!(
+            "select constraint_name from information_schema.table_constraints where table_schema = 'target' and \
+             table_name in ('{}', '{}') and constraint_type in ('CHECK', 'FOREIGN KEY') order by 1",
+            self.keyed.target().table,
+            self.counted.target().table
+        );
+        let own = &self.keyed.target().table;
+        assert_eq!(place.lines(&constraints), [format!("chk_{own}"), format!("to_{own}")]);
+        let intents =
+            format!("select count(*) from {}.load_table where intent is not null", place.control_schema);
+        assert_eq!(place.lines(&intents), ["0"], "nothing is left to be done");
     }
 }
 
@@ -141,7 +210,7 @@ async fn survive(life: &Life, sink: &mut MySqlSink) {
 }
 
 async fn one_run(place: &Place, nth: i64, cut: Cut) -> bool {
-    let life = Life::new(nth, cut);
+    let life = Life::new(place.server.flavor(), nth, cut);
     let cutter = Cutter::start(place.server.port(), nth, cut).await;
     let mut options = place.options_at(cutter.port);
     options.pipeline = format!("run {nth} {cut:?}");
@@ -178,7 +247,7 @@ async fn t10_a_server_that_dies_at_any_command_loses_and_doubles_nothing() {
         let first = seed() % 40;
         for kill in 0..kills {
             let nth = (1 + first + kill * 120 / kills) as i64;
-            let life = Life::new(nth, Cut::After);
+            let life = Life::new(place.server.flavor(), nth, Cut::After);
             let cutter = Arc::new(Cutter::start(place.server.port(), nth, Cut::After).await);
             let mut options = place.options_at(cutter.port);
             options.pipeline = format!("kill {nth}");

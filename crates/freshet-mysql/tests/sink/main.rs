@@ -7,6 +7,7 @@
 mod common;
 mod conformance;
 mod cutter;
+mod definitions;
 mod exactly_once;
 mod faults;
 mod fidelity;

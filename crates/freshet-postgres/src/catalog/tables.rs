@@ -182,6 +182,7 @@ async fn columns(client: &Client, tables: &[u32]) -> Result<HashMap<u32, Vec<Col
             generated: row.get(6),
             collation: row.get(10),
             comment: row.get::<_, Option<String>>(11).unwrap_or_default(),
+            ..ColumnInfo::default()
         };
         let is_numbered = row.get::<_, bool>(7) || row.get::<_, bool>(12);
         let (number, name, type_oid, modifier) = (row.get(1), row.get(2), row.get(3), row.get(4));
@@ -286,7 +287,13 @@ impl Parts {
             indexes,
             next_value,
             rows_estimate: rows as u64,
-            native: Native { objects, sequences, generated, types: self.user_types.of_table(oid) },
+            native: Native {
+                printed: None,
+                objects,
+                sequences,
+                generated,
+                types: self.user_types.of_table(oid),
+            },
             not_carried,
         })
     }

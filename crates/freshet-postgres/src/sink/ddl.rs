@@ -255,6 +255,9 @@ pub(crate) fn not_carried(plan: &TablePlan, policies: &Policies) -> Vec<String> 
     let name = plan.info.name();
     let mut lines = indexes(plan).1;
     lines.extend(sequences::not_carried(plan));
+    if plan.info.dialect == Dialect::Mysql {
+        lines.extend(plan.info.native_lines());
+    }
     for (i, (column, info)) in plan.info.schema.columns().iter().zip(&plan.info.columns).enumerate() {
         let what = format!("column {} of {name}", column.name);
         let has_default = info.default.as_deref().is_some_and(|d| !d.eq_ignore_ascii_case("null"));
