@@ -182,6 +182,8 @@ pub async fn read_catalogue(
     selection: &dyn Selects,
 ) -> Result<Catalogue> {
     prepare_session(connection, facts.flavour).await?;
+    // Some modes print other quotes, or leave out what only this product has.
+    connection.exec("SET SESSION sql_mode = 'ALLOW_INVALID_DATES'").await?;
     let extras = read_extras(connection, selection).await?;
     let definition = read_definition(connection, facts, selection).await?;
     Ok(Catalogue::join(definition, &extras))
@@ -197,8 +199,9 @@ pub async fn read_tables(
     Ok(tables)
 }
 
-/// Makes `information_schema` tell the truth: exact counters, and keys that MySQL generated itself (R14).
+/// Makes the server tell the truth: names in quotes, exact counters, and keys that MySQL generated itself (R14).
 pub(crate) async fn prepare_session(connection: &mut Connection, flavour: Flavour) -> Result<()> {
+    connection.exec("SET SESSION sql_quote_show_create = 1").await?;
     match flavour {
         Flavour::Mariadb => {}
         Flavour::Mysql => {

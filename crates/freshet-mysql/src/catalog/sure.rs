@@ -10,37 +10,49 @@ use freshet_core::types::DataType;
 
 use crate::decode::lexer::{Lexer, Quoting, Token};
 
-/// Functions whose value depends on their arguments alone.
-const FUNCTIONS: &[&str] = &[
+/// Functions whose value depends on their arguments alone, and words that a parenthesis may stand behind: operators, and
+/// types that values are cast to.
+const CALLS: &[&str] = &[
     "abs",
+    "and",
+    "array",
+    "as",
     "ascii",
+    "between",
+    "bigint",
     "bin",
     "bin_to_uuid",
+    "binary",
     "bit_count",
     "bit_length",
+    "case",
+    "cast",
     "ceil",
     "ceiling",
+    "char",
     "char_length",
     "character_length",
+    "check",
     "coalesce",
     "concat",
     "concat_ws",
+    "convert",
     "crc32",
-    "date",
-    "datediff",
-    "dayofmonth",
-    "dayofweek",
-    "dayofyear",
+    "decimal",
+    "div",
+    "double",
+    "else",
     "elt",
     "field",
     "find_in_set",
+    "float",
     "floor",
     "from_base64",
     "greatest",
     "hex",
-    "hour",
     "if",
     "ifnull",
+    "in",
     "inet6_aton",
     "inet6_ntoa",
     "inet_aton",
@@ -64,7 +76,6 @@ const FUNCTIONS: &[&str] = &[
     "json_unquote",
     "json_valid",
     "json_value",
-    "last_day",
     "lcase",
     "least",
     "left",
@@ -73,21 +84,19 @@ const FUNCTIONS: &[&str] = &[
     "lower",
     "lpad",
     "ltrim",
-    "makedate",
     "md5",
-    "microsecond",
     "mid",
-    "minute",
     "mod",
-    "month",
+    "not",
     "nullif",
     "nvl",
     "octet_length",
+    "of",
+    "or",
     "ord",
+    "point",
     "position",
-    "quarter",
     "quote",
-    "regexp_like",
     "repeat",
     "replace",
     "reverse",
@@ -95,16 +104,14 @@ const FUNCTIONS: &[&str] = &[
     "round",
     "rpad",
     "rtrim",
-    "second",
     "sha",
     "sha1",
     "sha2",
     "sign",
+    "signed",
     "space",
     "st_astext",
-    "st_distance",
     "st_geohash",
-    "st_isvalid",
     "st_latitude",
     "st_longitude",
     "st_srid",
@@ -114,97 +121,91 @@ const FUNCTIONS: &[&str] = &[
     "substr",
     "substring",
     "substring_index",
-    "time_to_sec",
+    "then",
     "to_base64",
-    "to_days",
     "trim",
     "truncate",
     "ucase",
     "unhex",
+    "unsigned",
     "upper",
     "uuid_to_bin",
-    "weekday",
-    "year",
-    "date_add",
-    "date_sub",
-    "point",
-    "cast",
-    "convert",
+    "varchar",
+    "when",
+    "xor",
 ];
 
-/// Words of expressions, and of the types that values are cast to, with or without a parenthesis behind them.
-const WORDS: &[&str] = &[
-    "and",
-    "or",
-    "xor",
-    "not",
-    "is",
-    "null",
-    "true",
-    "false",
-    "unknown",
-    "like",
-    "escape",
-    "between",
-    "in",
-    "case",
-    "when",
-    "then",
-    "else",
-    "end",
-    "div",
-    "mod",
-    "as",
-    "check",
-    "enforced",
-    "constraint",
-    "regexp",
-    "rlike",
-    "binary",
-    "char",
-    "character",
-    "set",
-    "charset",
-    "collate",
-    "using",
-    "signed",
-    "unsigned",
-    "integer",
-    "int",
-    "bigint",
-    "decimal",
-    "double",
-    "float",
+/// Parts of dates and times. Of text they depend on which dates a mode lets pass.
+const DATES: &[&str] = &[
     "date",
     "datetime",
-    "time",
-    "json",
-    "year",
-    "varchar",
-    "array",
-    "member",
-    "of",
-    "returning",
-    "leading",
-    "trailing",
-    "both",
-    "from",
-    "for",
-    "interval",
-    "microsecond",
-    "second",
-    "minute",
-    "hour",
     "day",
-    "week",
+    "dayofmonth",
+    "hour",
+    "microsecond",
+    "minute",
     "month",
     "quarter",
-    "error",
-    "on",
-    "empty",
-    "default",
-    "period",
+    "second",
+    "time",
+    "time_to_sec",
+    "year",
 ];
+
+/// What a check is allowed beside: a mode or setting could at most make it refuse a row.
+const IN_CHECKS: &[&str] = &[
+    "date_add",
+    "date_sub",
+    "datediff",
+    "dayofweek",
+    "dayofyear",
+    "escape",
+    "interval",
+    "last_day",
+    "like",
+    "makedate",
+    "regexp",
+    "regexp_like",
+    "rlike",
+    "to_days",
+    "weekday",
+];
+
+/// Words of expressions without a parenthesis behind them.
+const WORDS: &[&str] = &[
+    "both",
+    "char",
+    "character",
+    "charset",
+    "collate",
+    "constraint",
+    "double",
+    "empty",
+    "end",
+    "enforced",
+    "error",
+    "false",
+    "float",
+    "for",
+    "from",
+    "int",
+    "integer",
+    "is",
+    "json",
+    "leading",
+    "member",
+    "null",
+    "on",
+    "returning",
+    "set",
+    "trailing",
+    "true",
+    "unknown",
+    "using",
+];
+
+/// Character sets whose literals are printed as they are, whatever is in them.
+const PRINTED_WHOLE: &[&str] = &["_utf8mb4", "_utf8mb3", "_utf8"];
 
 /// Behind these stands the name of a character set or a collation.
 const BEFORE_NAMES: &[&str] = &["charset", "set", "collate", "using"];
@@ -244,10 +245,11 @@ pub(super) fn of_check(info: &TableInfo, text: &str) -> Option<String> {
     doubt(info, condition.split_once('(').map_or("", |(_, condition)| condition), false)
 }
 
-/// What is in doubt of an expression, which ends where the parenthesis before it is closed. A check is allowed what can
-/// only make it refuse a row, by a number that is cut elsewhere.
+/// What is in doubt of an expression, which ends where the parenthesis before it is closed. `is_strict` for one whose
+/// value is kept.
 fn doubt(info: &TableInfo, text: &str, is_strict: bool) -> Option<String> {
     let (mut depth, mut before) = (1_u32, "");
+    let (mut has_dates, mut has_text) = (false, false);
     let mut lexer = Lexer::new(text, Quoting::default());
     loop {
         let start = text.len() - lexer.left();
@@ -261,7 +263,8 @@ fn doubt(info: &TableInfo, text: &str, is_strict: bool) -> Option<String> {
             Token::Mark(')') => {
                 depth -= 1;
                 if depth == 0 {
-                    return None;
+                    let why = "which dates are valid depends on the session's sql_mode";
+                    return (is_strict && has_dates && has_text).then(|| why.to_owned());
                 }
                 None
             }
@@ -272,15 +275,18 @@ fn doubt(info: &TableInfo, text: &str, is_strict: bool) -> Option<String> {
             Token::Mark(_) => None,
             Token::Word(word) => {
                 let is_call = lexer.clone().next() == Some(Token::Mark('('));
-                let is_name = BEFORE_NAMES.iter().any(|name| before.eq_ignore_ascii_case(name));
-                let is_sure = is_name || is_sure(word, is_call);
+                has_dates |= is_one_of(DATES, word);
+                let is_sure = is_one_of(BEFORE_NAMES, before) || is_sure(word, is_call, is_strict);
                 (!is_sure).then(|| format!("{word} in its expression may depend on more than the row"))
             }
-            Token::Quoted(name) => of_reference(info, name, is_strict),
+            Token::Quoted(name) => {
+                has_text |= is_text(info, name);
+                of_reference(info, name, is_strict)
+            }
             Token::Text => {
+                has_text = true;
                 let shown = text.get(start..text.len() - lexer.left_behind()).unwrap_or_default();
-                let lost = "its expression holds a character that the server may not have shown";
-                shown.contains('?').then(|| lost.to_owned())
+                of_literal(before, shown)
             }
         };
         if why.is_some() {
@@ -290,12 +296,34 @@ fn doubt(info: &TableInfo, text: &str, is_strict: bool) -> Option<String> {
     }
 }
 
-fn is_sure(word: &str, is_call: bool) -> bool {
-    let is_one_of = |list: &[&str]| list.iter().any(|own| own.eq_ignore_ascii_case(word));
+fn is_one_of(list: &[&str], word: &str) -> bool {
+    list.iter().any(|own| own.eq_ignore_ascii_case(word))
+}
+
+fn is_sure(word: &str, is_call: bool, is_strict: bool) -> bool {
     let is_number = word.starts_with(|c: char| c.is_ascii_digit());
     // `_utf8mb4'x'`, and bits and bytes: `b'101'`, `x'0a'`.
     let is_literal = word.starts_with('_') || matches!(word, "b" | "x" | "X" | "B");
-    is_one_of(WORDS) || (is_call && is_one_of(FUNCTIONS)) || (!is_call && (is_number || is_literal))
+    is_one_of(CALLS, word)
+        || is_one_of(DATES, word)
+        || (!is_strict && is_one_of(IN_CHECKS, word))
+        || (!is_call && (is_number || is_literal || is_one_of(WORDS, word)))
+}
+
+fn is_text(info: &TableInfo, name: &str) -> bool {
+    let column = info.schema.columns().iter().find(|column| column.name.eq_ignore_ascii_case(name));
+    !column.is_some_and(|column| {
+        matches!(column.data_type, DataType::Date | DataType::DateTime { .. } | DataType::Time { .. })
+    })
+}
+
+/// What of a literal the servers do not print as it is: characters that they cannot show, and all but plain letters of
+/// most character sets.
+fn of_literal(introducer: &str, shown: &str) -> Option<String> {
+    let is_whole = !introducer.starts_with('_') || is_one_of(PRINTED_WHOLE, introducer);
+    let is_plain = shown.is_ascii() && is_one_of(&["_latin1", "_ascii"], introducer);
+    let is_lost = shown.contains('?') || !(is_whole || is_plain);
+    is_lost.then(|| "its expression holds text that the server may not have shown as it is".to_owned())
 }
 
 /// A `timestamp` is text in the session's time zone, and a `char` has its blanks in some modes.
@@ -325,6 +353,8 @@ mod tests {
             column("a", DataType::Int { bits: 32, unsigned: false }),
             column("ts", DataType::Timestamp { fsp: 0 }),
             column("c", DataType::Text { length: Some(3), fixed: true }),
+            column("v", DataType::Text { length: Some(3), fixed: false }),
+            column("d", DataType::Date),
         ];
         let schema = TableSchema::new(TableName::new("shop", "t"), columns, vec![]).expect("a schema");
         TableInfo {
@@ -351,6 +381,8 @@ mod tests {
             "varchar(40) DEFAULT (uuid())",
             "timestamp NOT NULL DEFAULT current_timestamp() ON UPDATE current_timestamp()",
             "int(11) NOT NULL CHECK (`a` / 2 > 0)",
+            "int GENERATED ALWAYS AS (year(`d`)) VIRTUAL",
+            "varchar(9) GENERATED ALWAYS AS (concat(`a`,_utf8mb4'é',_latin1'e')) STORED",
         ] {
             assert_eq!(of_column(&info(), sure), None, "{sure}");
         }
@@ -363,6 +395,12 @@ mod tests {
             "int GENERATED ALWAYS AS (@@a) VIRTUAL",
             "varchar(9) GENERATED ALWAYS AS (concat(`a`,'?')) STORED",
             "varchar(9) GENERATED ALWAYS AS (dayname(`a`)) STORED",
+            "int GENERATED ALWAYS AS (week(`d`)) VIRTUAL",
+            "int GENERATED ALWAYS AS (year('2020-02-31')) VIRTUAL",
+            "date GENERATED ALWAYS AS (cast(`v` as date)) VIRTUAL",
+            "int GENERATED ALWAYS AS (`a` like 'x') STORED",
+            "varchar(9) GENERATED ALWAYS AS (concat(`a`,_latin1'é')) STORED",
+            "varchar(9) GENERATED ALWAYS AS (concat(`a`,_utf16'ab')) STORED",
             "int(11) NOT NULL CHECK (`a` > rand())",
             "int(11) DEFAULT nextval(`shop`.`s`)",
         ] {

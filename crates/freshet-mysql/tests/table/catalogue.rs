@@ -200,6 +200,29 @@ async fn what_is_not_carried_is_listed() {
     }
 }
 
+/// D10: whatever quotes a server is set to print, and whatever its own modes leave out, a table is cut the same.
+#[tokio::test]
+async fn d10_a_table_s_own_words_do_not_depend_on_the_server_s_modes() {
+    for flavor in [Flavor::MariaDb, Flavor::MySql] {
+        let server = MyServer::start(flavor, MyOptions::default().with_freshet_user());
+        server.sql("create database d; create table d.t (id int primary key, `a\"b` int default '5' comment 'x', key k (`a\"b`))");
+        let words = async || tables(&server, "d").await.remove(0).native;
+        let plain = words().await;
+        let printed = plain.printed.clone().unwrap();
+        assert!(printed.columns[1].as_ref().unwrap().ends_with("COMMENT 'x'"), "{printed:?}");
+        assert_eq!(plain.objects.len(), 2);
+        let modes = if flavor == Flavor::MariaDb { "ORACLE" } else { "ANSI_QUOTES" };
+        server.sql(&format!(
+            "set global sql_mode = '{modes},NO_BACKSLASH_ESCAPES'; set global sql_quote_show_create = 0"
+        ));
+        assert_eq!(words().await, plain);
+        let mut connection = root(&server).await;
+        let facts = ServerFacts::read(&mut connection).await.unwrap();
+        let catalogue = read_catalogue(&mut connection, &facts, &Database("d")).await.unwrap();
+        assert_eq!(catalogue.tables[0].native, plain);
+    }
+}
+
 async fn refusal(server: &MyServer, database: &'static str) -> String {
     let error = reader(server, ViewMethod::Auto).tables(&Database(database)).await.unwrap_err();
     assert_eq!(error.kind(), &ErrorKind::Unsupported);
