@@ -4,7 +4,7 @@
 //! made again from it. A window that fails in bulk is replayed in source order from the checkpoint, so that the
 //! error names one row; a transaction larger than a window is applied in parts of one target transaction.
 
-use crate::bounds::{REPLAYS_MAX, WINDOW_BYTES_MAX, WINDOW_ROWS_MAX};
+use crate::bounds::{REPLAYS_MAX, WINDOW_BYTES_MAX};
 use crate::net::{Held, Rigour, Tables, WindowBuilder};
 use crate::retry::{passed_high, reached, stopped};
 use crate::status::{Phase, Status};
@@ -35,6 +35,8 @@ pub struct Applier<'a> {
     pub log: &'a Arc<dyn Log>,
     /// Tables.
     pub plans: &'a [TablePlan],
+    /// Row changes after which a window takes no more records.
+    pub window_rows: u64,
     /// Tables that were read at one place, so that every change that they do not hold is strict.
     pub exact: HashSet<TableName>,
     /// F_high while the tables are not consistent yet.
@@ -142,7 +144,7 @@ impl Applier<'_> {
         let mut builder = WindowBuilder::new(tables, rigour, &mut self.held);
         builder.look_ahead(&first, self.log).await?;
         builder.add(first)?;
-        gather(&mut builder, self.log, at, &mut whole, &mut next).await?;
+        gather(&mut builder, self.log, at, self.window_rows, &mut whole, &mut next).await?;
         let (mut window, by_table) = builder.finish(ordered)?;
         self.held.join(window.end.as_mut())?;
         let (counts, commit_us) = (window.changes, window.commit_us);
@@ -266,10 +268,11 @@ async fn gather(
     builder: &mut WindowBuilder<'_>,
     log: &Arc<dyn Log>,
     at: &mut Progress,
+    window_rows: u64,
     whole: &mut bool,
     next: &mut Offset,
 ) -> Result<()> {
-    while builder.rows() < WINDOW_ROWS_MAX && builder.bytes() < WINDOW_BYTES_MAX {
+    while builder.rows() < window_rows && builder.bytes() < WINDOW_BYTES_MAX {
         let Some(record) = at.reader.try_next().await? else { break };
         if *whole && record.position.is_none() {
             // A transaction in parts has a window, and more than one, of its own.

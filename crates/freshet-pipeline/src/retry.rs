@@ -2,9 +2,28 @@
 
 use crate::bounds::{RETRY_MS_MAX, RETRY_MS_MIN};
 use freshet_core::Position;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
+
+thread_local! {
+    static REPEATED: RefCell<Option<StdRng>> = const { RefCell::new(None) };
+}
+
+/// From now on the pauses that are begun on this thread are drawn from a seed: for simulations, which have one thread.
+pub fn repeat_pauses(seed: u64) {
+    REPEATED.set(Some(StdRng::seed_from_u64(seed)));
+}
+
+fn jitter_ms(ms_max: u64) -> u64 {
+    REPEATED.with_borrow_mut(|repeated| match repeated {
+        Some(rng) => rng.random_range(0..=ms_max),
+        None => rand::random_range(0..=ms_max),
+    })
+}
 
 /// Grows from [`RETRY_MS_MIN`] to [`RETRY_MS_MAX`]; each pause is drawn from the upper half of the current one.
 #[derive(Debug)]
@@ -23,7 +42,7 @@ impl Backoff {
     pub fn pause(&mut self) -> Duration {
         let ms = self.next_ms;
         self.next_ms = (ms * 2).min(RETRY_MS_MAX);
-        Duration::from_millis(ms / 2 + rand::random_range(0..=ms / 2))
+        Duration::from_millis(ms / 2 + jitter_ms(ms / 2))
     }
 
     /// Something worked: begin at the shortest pause again.
@@ -35,8 +54,9 @@ impl Backoff {
 /// Waits for `pause`, or less if a stop is asked for; `true` if it is.
 pub async fn pause_or_stop(pause: Duration, stop: &mut watch::Receiver<bool>) -> bool {
     tokio::select! {
-        () = tokio::time::sleep(pause) => *stop.borrow(),
+        biased;
         () = stopped(stop) => true,
+        () = tokio::time::sleep(pause) => false,
     }
 }
 

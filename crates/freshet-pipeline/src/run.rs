@@ -3,6 +3,7 @@
 use crate::apply::{Applier, Ended};
 use crate::bounds::{
     CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, STARTUP_TRIES_MIN, TIP_INTERVAL_MS, TRIM_INTERVAL_MS,
+    WINDOW_ROWS_MAX,
 };
 use crate::holdings::Holdings;
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
@@ -45,6 +46,8 @@ pub struct Settings {
     pub readers: usize,
     /// Rows of a chunk.
     pub chunk_rows: u64,
+    /// Row changes after which a window takes no more records.
+    pub window_rows: u64,
     /// End once everything is applied that was committed when the load ended, or at start.
     pub until_caught_up: bool,
     /// What may not change between runs, as text that names it: parts joined by `; `.
@@ -57,6 +60,7 @@ impl Default for Settings {
             mode: Mode::default(),
             readers: 2,
             chunk_rows: CHUNK_ROWS,
+            window_rows: WINDOW_ROWS_MAX,
             until_caught_up: false,
             config_digest: String::new(),
         }
@@ -366,16 +370,18 @@ async fn supervise(
     }
     let mut house = tokio::spawn(housekeeping(shared.clone(), applied, halted.clone()));
     let mut outcome = Ok(());
-    let mut ingest_over = false;
+    let (mut ingest_over, mut house_over) = (false, false);
     loop {
         tokio::select! {
+            biased;
             () = stopped(&mut stop), if !*halt.borrow() => { halt.send_replace(true); }
             ended = &mut ingest, if !ingest_over => {
                 ingest_over = true;
                 keep_first(&mut outcome, ended);
                 halt.send_replace(true);
             }
-            ended = &mut house, if !house.is_finished() => {
+            ended = &mut house, if !house_over => {
+                house_over = true;
                 keep_first(&mut outcome, ended);
                 halt.send_replace(true);
             }
@@ -657,6 +663,7 @@ impl SinkTask {
             sink: self.sink.as_mut(),
             log: &self.shared.log,
             plans: &loaded.plans,
+            window_rows: self.shared.settings.window_rows,
             exact: loaded.holds.keys().cloned().collect(),
             high: (!consistent).then_some(loaded.high),
             held: held.with_tables(loaded.holds),

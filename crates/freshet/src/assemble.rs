@@ -68,6 +68,7 @@ pub fn settings(config: &Config, until_caught_up: bool) -> Settings {
         chunk_rows: config.load.chunk_rows,
         until_caught_up,
         config_digest: config.digest(),
+        ..Settings::default()
     }
 }
 
