@@ -274,6 +274,23 @@ async fn a_divergence_stops_by_name_and_is_not_swallowed() {
     assert_eq!(*error.kind(), ErrorKind::Table(accounts()), "{error}");
 }
 
+/// One part after another of a large transaction fails in bulk: each is a step further, and no reason to give up.
+#[tokio::test(start_paused = true)]
+async fn t5_many_parts_of_a_transaction_that_need_order_are_applied() {
+    let mut house = House::new();
+    house.db.exact_views(true);
+    house.catch_up().await.expect("begins");
+    (house.settings.window_rows, house.settings.readers) = (1, 1);
+    house.db.part_rows(1);
+    let insert = |id| (entries(), MemoryChange::Insert(vec![Some(id), Some(id)]));
+    house.db.commit((0..40).map(insert).collect());
+    for _ in 0..30 {
+        house.target.inject(Fault::Bulk);
+    }
+    house.catch_up().await.expect("catches up");
+    house.assert_equal();
+}
+
 #[tokio::test]
 async fn ddl_on_a_captured_table_stops_by_name() {
     let house = House::new();
