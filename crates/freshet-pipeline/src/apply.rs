@@ -96,6 +96,7 @@ impl Applier<'_> {
         self.on_durable(&at.durable.clone()).await?;
         loop {
             if self.goal_reached(&at.durable) {
+                self.settle(&mut at).await?;
                 return Ok(Ended::CaughtUp);
             }
             match self.select(&mut at).await? {
@@ -221,8 +222,11 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// A sink that skips goes on until its place on the log is there too: what it holds of the log is not trimmed, and
+    /// others may wait for that room.
     fn goal_reached(&self, durable: &Mark) -> bool {
         self.high.is_none()
+            && !self.held.is_ahead()
             && self.goal.borrow().as_ref().is_some_and(|goal| reached(&durable.position, goal))
     }
 

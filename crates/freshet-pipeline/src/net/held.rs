@@ -66,6 +66,11 @@ impl Held {
         self.skip.is_some() || !self.tables.is_empty()
     }
 
+    /// Whether the target as a whole holds what the log has not passed.
+    pub fn is_ahead(&self) -> bool {
+        self.skip.is_some()
+    }
+
     /// Finds the ends of the transactions that begin in a record, before its events are looked at.
     pub async fn look_ahead(&mut self, record: &Record, log: &Arc<dyn Log>) -> Result<()> {
         if !self.is_any() {

@@ -159,6 +159,21 @@ async fn p13_a_log_lost_twice_doubles_nothing_on_a_target_that_was_ahead() {
     house.assert_equal();
 }
 
+/// A target that was ahead is caught up when its place on the new log is there as well: until then it holds the log, and
+/// at the log's bound the others would wait for it for ever.
+#[tokio::test(start_paused = true)]
+async fn o3_a_target_that_was_ahead_does_not_hold_the_log_when_it_is_caught_up() {
+    let house = House::with_one_behind().await;
+    house.store.delete();
+    // The source's tip is known before anything is read.
+    house.db.fail_reads(6);
+    house.catch_up().await;
+    let places: Vec<_> =
+        house.targets.iter().map(|t| t.checkpoint().expect("a checkpoint").mark.next).collect();
+    assert_eq!(places[0], places[1]);
+    house.assert_equal();
+}
+
 /// P13: the same, without a second loss of the log: the first process dies after both targets followed the new log.
 #[tokio::test(flavor = "multi_thread")]
 async fn p13_a_process_that_dies_after_a_rebuild_doubles_nothing() {
