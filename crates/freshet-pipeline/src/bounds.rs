@@ -20,6 +20,8 @@ pub const RETRY_MS_MAX: u64 = 30_000;
 pub const STARTUP_RETRY_MS_MAX: u64 = 20_000;
 /// How often a start is tried at least, however long one try takes.
 pub const STARTUP_TRIES_MIN: u32 = 3;
+/// How long the log may take to come to where a view ends.
+pub const VIEW_WAIT_MS_MAX: u64 = 30_000;
 /// How long a last look at the source may take when a pipeline ends.
 pub const LEAVE_MS_MAX: u64 = 5_000;
 /// A position-only record is written this often at most (T6).

@@ -2,6 +2,7 @@
 
 use crate::bounds::{RETRY_MS_MAX, RETRY_MS_MIN};
 use freshet_core::Position;
+use freshet_core::position::{BinlogPosition, GtidSet};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::cell::RefCell;
@@ -84,6 +85,17 @@ pub fn passed_high(position: &Position, high: &Position) -> bool {
     }
 }
 
+/// Whether the GTID set of F_high may lack commits that a reader of the view saw: only its place is a bound then.
+pub fn is_place_only(low: &Position, high: &Position) -> bool {
+    let of_mysql = matches!(high, Position::Binlog(BinlogPosition { gtids: GtidSet::Mysql(_), .. }));
+    of_mysql && low != high
+}
+
+/// Whether `position` is one of the server of `place`, at or past it.
+pub fn at_place(position: &Position, place: &Position) -> bool {
+    at_or_past(position, place) == Some(true)
+}
+
 /// Whether a log at `position` has all that a target holds: by what is certain, and on one server also by place, since
 /// the GTID set of a bound that a load read may lack commits that it saw.
 pub fn surely_past(position: &Position, held: &Position) -> bool {
@@ -112,6 +124,7 @@ mod tests {
         assert!(reached(&before, &high) && !passed_high(&before, &high));
         let elsewhere = at("binlog;other;c.000009;4;mysql;3e11fa47-71ca-11e1-9e33-c80aa9429562:1-6");
         assert!(passed_high(&elsewhere, &high));
+        assert!(is_place_only(&before, &high) && !is_place_only(&high, &high));
         assert!(before.covers(&high) && !surely_past(&before, &high) && surely_past(&elsewhere, &high));
     }
 

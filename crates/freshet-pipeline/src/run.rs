@@ -3,14 +3,14 @@
 use crate::apply::{Applier, Ended};
 use crate::bounds::{
     CHUNK_ROWS, RETRY_MS_MAX, STARTUP_RETRY_MS_MAX, STARTUP_TRIES_MIN, TIP_INTERVAL_MS, TRIM_INTERVAL_MS,
-    WINDOW_ROWS_MAX,
+    VIEW_WAIT_MS_MAX, WINDOW_ROWS_MAX,
 };
 use crate::holdings::Holdings;
 use crate::identity::{self, Decision, LogView, SinkStart, SinkView, decide};
 use crate::ingest::Ingest;
 use crate::load::{Loaded, Loader, open_view};
 use crate::net::Held;
-use crate::retry::{Backoff, pause_or_stop, reached, stopped};
+use crate::retry::{Backoff, at_place, is_place_only, pause_or_stop, reached, stopped};
 use crate::status::{Phase, Status};
 use freshet_core::log::{Inherited, Log, LogStore};
 use freshet_core::sink::{Ownership, PrepareMode, Sink, TablePhase};
@@ -602,7 +602,7 @@ impl SinkTask {
         if in_yet || stream {
             return self.plans_of_now(ownership, stream, low).await.map(Some);
         }
-        let view = match self.first_view.take() {
+        let mut view = match self.first_view.take() {
             Some(view) => view,
             None => {
                 let mut tables = self.shared.tables.lock().await;
@@ -614,6 +614,9 @@ impl SinkTask {
                 view
             }
         };
+        if is_place_only(&view.low, &view.high) && !self.complete_high(&mut view).await? {
+            return Ok(None);
+        }
         let mut loader = Loader {
             name: &self.name,
             mapping: &self.mapping,
@@ -629,6 +632,27 @@ impl SinkTask {
             self.set_phase(ownership, Phase::CatchingUp);
         }
         Ok(loaded)
+    }
+
+    /// Waits until the log has come to the place that is F_high, and takes its position there for it: that has the whole
+    /// GTID set, which is told from others on every server (decision 0012). `false` on a stop.
+    async fn complete_high(&mut self, view: &mut View) -> Result<bool> {
+        let (begun, mut backoff) = (Instant::now(), Backoff::default());
+        loop {
+            let durable = self.shared.log.bounds().durable.position;
+            if at_place(&durable, &view.high) {
+                self.shared.held.add(&durable);
+                view.high = durable;
+                return Ok(true);
+            }
+            if begun.elapsed() >= Duration::from_millis(VIEW_WAIT_MS_MAX) {
+                return Err(Error::unavailable("The log has not come to where the view of a load ends")
+                    .with_hint("If the log is at its bound, raise log.bytes_max, or grant RELOAD on the source so that loads take the lock"));
+            }
+            if pause_or_stop(backoff.pause(), &mut self.stop).await {
+                return Ok(false);
+            }
+        }
     }
 
     async fn plans_of_now(&mut self, ownership: &Ownership, stream: bool, low: &Position) -> Result<Loaded> {
