@@ -635,7 +635,7 @@ impl SinkTask {
     }
 
     /// Waits until the log has come to the place that is F_high, and takes its position there for it: that has the whole
-    /// GTID set, which is told from others on every server (decision 0012). `false` on a stop.
+    /// GTID set, which is told from others on every server (decision 0014). `false` on a stop.
     async fn complete_high(&mut self, view: &mut View) -> Result<bool> {
         let (begun, mut backoff) = (Instant::now(), Backoff::default());
         loop {

@@ -17,6 +17,10 @@ const MAY_SLEEP: &[(&str, &str)] = &[
         "virtual time: nobody waits while the clock is paused",
     ),
     ("crates/freshet-pipeline/tests/patience.rs", "virtual time: nobody waits while the clock is paused"),
+    (
+        "crates/freshet-pipeline/tests/simulation/world.rs",
+        "virtual time: nobody waits while the clock is paused",
+    ),
     ("crates/freshet-mysql/src/table/view.rs", "the pause between tries for the lock"),
     (
         "crates/freshet-postgres/src/source/look_up.rs",
