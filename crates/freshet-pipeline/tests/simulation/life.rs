@@ -98,8 +98,6 @@ pub enum Ending {
     Equal,
     /// It stopped by name: the source lost what was read from it.
     Resync,
-    /// It stopped by name: a load was interrupted, and an update between the bounds lacked a value.
-    Lacked,
     /// It stopped by name: targets of which one never began, and the log that the others follow is elsewhere.
     NotBegun,
 }
@@ -158,6 +156,7 @@ impl Life {
             changed: Notify::new(),
         });
         let mut writer = Writer::new(dice.clone(), profile.lacks);
+        writer.moves = profile.lacks;
         dice.next();
         // What was there before.
         for _ in 0..dice.below(20) {
@@ -282,11 +281,9 @@ impl Life {
     /// Whether a process may end with this error, and whether that is the end.
     fn judge(&self, error: &Error, store: &SimStore, rivalled: bool) -> Outcome<Option<Ending>> {
         let history = lock(&self.db.history);
-        let lacked = error.message().contains("in part is not there between the bounds");
         let unbegun = error.message().contains("has not begun");
         match error.kind() {
             ErrorKind::Resync if history.lost_what_was_given => Ok(Some(Ending::Resync)),
-            ErrorKind::Table(_) if lacked && self.profile.lacks => Ok(Some(Ending::Lacked)),
             ErrorKind::Invalid if self.profile.rivals && unbegun => Ok(None),
             ErrorKind::Unavailable if self.profile.lossy > 0 || self.profile.fails_over > 0 => Ok(None),
             // What a rival has applied the source need not keep.

@@ -291,7 +291,9 @@ impl Sink for SimSink {
     async fn restart_table(&mut self, table: &TableName) -> Result<()> {
         let number = self.target.number_of(table)?;
         self.control("a table anew", |contents| {
-            loaded(contents, table)?.chunks.clear();
+            let state = loaded(contents, table)?;
+            state.chunks.clear();
+            state.phase = TablePhase::Loading;
             contents.tables[number] = Arc::default();
             Ok(())
         })

@@ -171,11 +171,22 @@ pub fn apply_step(contents: &mut Contents, table: usize, window: &Window, step: 
         StepKind::Patch(images) => images.iter().try_for_each(|i| {
             let new = read(i)?;
             let key = new.iter().map(|cell| cell.unwrap_or(None)).collect();
-            if rows.find(&key).is_none() {
-                let when = if rows.consistent { "after F_high" } else { "between the bounds" };
-                return Err(failed(format!("a row to change in part is not there {when}")));
+            match rows.find(&key) {
+                None if window.ordered && !rows.consistent => {
+                    Err(Error::reload(step.table.clone(), "A row that moved lacks a value"))
+                }
+                None => Err(failed("a row to change in part is not there".into())),
+                Some(_) => rows.change(&key, new).map_err(failed),
             }
-            rows.change(&key, new).map_err(failed)
+        }),
+        StepKind::PatchIfThere(images) => images.iter().try_for_each(|i| {
+            let new = read(i)?;
+            let key = new.iter().map(|cell| cell.unwrap_or(None)).collect();
+            match rows.find(&key) {
+                None if rows.consistent => Err(failed("a row to change is not there after F_high".into())),
+                None => Ok(()),
+                Some(_) => rows.change(&key, new).map_err(failed),
+            }
         }),
         StepKind::Delete(images) => images.iter().try_for_each(|i| {
             let at = rows.find(&whole(read(i)?)?);
