@@ -278,8 +278,12 @@ impl BoundColumn {
     /// Appends a condition that the stored value is the literal's, byte for byte where that can differ.
     fn same(&self, literal: &[u8], out: &mut Vec<u8>) {
         let name = &self.name;
+        if literal == b"NULL" {
+            // Not `<=>`, which MySQL has not for its vectors.
+            out.extend_from_slice(format!("{name} is null").as_bytes());
+            return;
+        }
         let (stored, wanted): (String, Vec<u8>) = match (&self.target, literal) {
-            (_, b"NULL") => (name.clone(), literal.to_vec()),
             (DataType::Text { .. }, text) => (
                 format!("cast(convert({name} using utf8mb4) as binary)"),
                 [b"cast(", text, b" as binary)"].concat(),
