@@ -40,7 +40,7 @@ pub(crate) fn push_text(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (head, groups) = (whole.len() % 4, whole.len().div_ceil(4));
     let count = groups + part.len().div_ceil(4);
     out.extend_from_slice(&((HEADER_BYTES + 2 * count) as i32).to_be_bytes());
-    let weight = i16::try_from(groups).ok()? - 1;
+    let weight = if groups == 0 { -1 } else { i16::try_from(groups - 1).ok()? };
     header(out, u16::try_from(count).ok()?, weight, sign, u16::try_from(part.len()).ok()?);
     let (first, rest) = whole.split_at(head);
     if !first.is_empty() {
@@ -109,12 +109,15 @@ mod tests {
     }
 
     #[test]
-    fn m4_decimal_text() {
+    fn m4_g3_decimal_text() {
         assert_eq!(words("0"), Some(vec![0, 65535, 0, 0]));
         assert_eq!(words("12345.678900"), Some(vec![4, 1, 0, 6, 1, 2345, 6789, 0]));
         assert_eq!(words("-0012.5"), Some(vec![2, 0, SIGN_NEGATIVE, 1, 12, 5000]));
         assert_eq!(words("0.00001"), Some(vec![2, 65535, 0, 5, 0, 1000]));
         assert_eq!(words("NaN"), Some(vec![0, 0, SIGN_NAN, 0]));
+        let longest = words(&"9".repeat(131_072)).map(|words| words[..3].to_vec());
+        assert_eq!(longest, Some(vec![32_768, 32_767, 0]));
+        assert_eq!(words(&"9".repeat(131_073)), None);
         for bad in ["", "-", ".", "1.", "1e5", "1.2.3", "+1", " 1"] {
             assert_eq!(words(bad), None, "{bad:?}");
         }
