@@ -10,6 +10,10 @@ use std::fmt;
 const YEAR_BIAS: i64 = 4800;
 /// Days from 0000-03-01 to 1970-01-01 in the proleptic Gregorian calendar.
 const DAYS_0000_03_01_TO_1970: i64 = 719_468;
+/// Instants that are stored as less are this much later.
+const WRAP: i128 = 1 << 64;
+/// Long before every database's first instant.
+const WRAPPED_BELOW: i128 = -(1 << 62);
 /// Microseconds of a day.
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -167,6 +171,9 @@ impl fmt::Debug for DateTime {
 }
 
 /// An instant: microseconds since 1970-01-01 00:00 UTC, with three values that are none.
+///
+/// PostgreSQL's last thirty years, from 294247-01-10 on, are more than 64 bits: they wrap round, to below every instant
+/// before them, which the order does not tell. Three microseconds of that day are the three values and have no place.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -177,6 +184,25 @@ impl Timestamp {
     pub const ZERO_DATE: Timestamp = Timestamp(i64::MIN + 1);
     /// PostgreSQL's `infinity`.
     pub const INFINITY: Timestamp = Timestamp(i64::MAX);
+
+    /// The instant so many microseconds after 1970-01-01 00:00 UTC, or `None` where it has no place.
+    pub fn from_micros_since_1970(micros: i128) -> Option<Timestamp> {
+        let is_in_range = (WRAPPED_BELOW..WRAPPED_BELOW + WRAP).contains(&micros);
+        Some(Timestamp(micros as i64)).filter(|at| is_in_range && at.is_instant())
+    }
+
+    /// Microseconds since 1970-01-01 00:00 UTC, or `None` for what is no instant.
+    pub fn micros_since_1970(self) -> Option<i128> {
+        let micros = i128::from(self.0);
+        self.is_instant().then(|| if micros < WRAPPED_BELOW { micros + WRAP } else { micros })
+    }
+
+    /// Date and time in UTC, or `None` for what is no instant.
+    pub fn datetime(self) -> Option<DateTime> {
+        let (micros, day) = (self.micros_since_1970()?, i128::from(MICROS_PER_DAY));
+        let (y, m, d) = civil_from_days(i64::try_from(micros.div_euclid(day)).ok()?)?;
+        DateTime::new(y, m, d, micros.rem_euclid(day) as i64)
+    }
 
     /// Whether this is an instant rather than an infinity or the zero date.
     pub fn is_instant(self) -> bool {
@@ -190,7 +216,7 @@ impl fmt::Display for Timestamp {
             Timestamp::INFINITY => f.write_str("infinity"),
             Timestamp::NEG_INFINITY => f.write_str("-infinity"),
             Timestamp::ZERO_DATE => f.write_str("0000-00-00 00:00:00"),
-            t => match DateTime::from_micros_since_1970(t.0) {
+            t => match t.datetime() {
                 Some(d) => write!(f, "{d}Z"),
                 None => write!(f, "{} us", t.0),
             },
@@ -305,6 +331,26 @@ mod tests {
         let last = DateTime::new(294_276, 12, 31, MICROS_PER_DAY - 1).expect("PostgreSQL's last timestamp");
         assert_eq!(last.micros_of_day(), MICROS_PER_DAY - 1);
         assert_eq!(last.to_string(), "294276-12-31 23:59:59.999999");
+    }
+
+    #[test]
+    fn g2_instants_beyond_64_bits_wrap() {
+        for (micros, text) in [
+            (9_224_318_015_999_999_999, "294276-12-31 23:59:59.999999Z"),
+            (i128::from(i64::MAX) + 3, "294247-01-10 04:00:54.775810Z"),
+            (i128::from(i64::MAX) - 1, "294247-01-10 04:00:54.775806Z"),
+            (-210_866_803_200_000_000, "-4713-11-24 00:00:00Z"),
+            (0, "1970-01-01 00:00:00Z"),
+        ] {
+            let at = Timestamp::from_micros_since_1970(micros).expect(text);
+            assert_eq!(at.micros_since_1970(), Some(micros));
+            assert_eq!(at.to_string(), text);
+        }
+        for micros in (0..3).map(|more| i128::from(i64::MAX) + more) {
+            assert_eq!(Timestamp::from_micros_since_1970(micros), None, "stands for what is no instant");
+        }
+        assert_eq!(Timestamp::from_micros_since_1970(1 << 64), None);
+        assert_eq!(Timestamp::ZERO_DATE.micros_since_1970(), None);
     }
 
     #[test]

@@ -61,61 +61,27 @@ const fn ty(ddl: &'static str, kind: Kind, key: Key, values: Values) -> Type {
     Type { ddl, kind, key, values }
 }
 
-/// A literal, or all of a type, that a direction does not take.
+/// A type that a direction does not take.
 struct LeftOut {
     from: &'static [Server],
     to: &'static [Server],
     ddl: &'static str,
-    /// Which literals; nothing where it is the type.
-    only: Option<fn(&str) -> bool>,
     /// Why; faults that are to be mended say so.
     _reason: &'static str,
 }
 
-/// PostgreSQL's own last second.
-pub(crate) const LAST_TIMESTAMP: &str = "'294276-12-31 23:59:59'";
-
-fn is_last_timestamp(literal: &str) -> bool {
-    literal == LAST_TIMESTAMP
-}
-
 /// The whole list of what is not compared although it could be drawn.
-const LEFT_OUT: &[LeftOut] = &[
-    LeftOut {
-        from: &[Server::Postgres],
-        to: &[Server::Postgres],
-        ddl: "timestamptz",
-        only: Some(is_last_timestamp),
-        _reason: "to be mended or told: after the year 294246 microseconds since 1970 are more than 64 bits; it stops by name",
-    },
-    LeftOut {
-        from: &[Server::Postgres],
-        to: &[Server::Postgres],
-        ddl: "timestamptz(0)",
-        only: Some(is_last_timestamp),
-        _reason: "as timestamptz",
-    },
-    LeftOut {
-        from: &[Server::MySql],
-        to: &[Server::MariaDb],
-        ddl: "vector(3)",
-        only: None,
-        _reason: "MariaDB 10.11 has no vector: refused by name",
-    },
-];
+const LEFT_OUT: &[LeftOut] = &[LeftOut {
+    from: &[Server::MySql],
+    to: &[Server::MariaDb],
+    ddl: "vector(3)",
+    _reason: "MariaDB 10.11 has no vector: refused by name",
+}];
 
-/// Whether a literal of a type, or all of it, is left out.
-pub(crate) fn is_left_out(direction: Direction, ddl: &str, literal: Option<&str>) -> bool {
-    LEFT_OUT.iter().any(|out| {
-        out.from.contains(&direction.from)
-            && out.to.contains(&direction.to)
-            && out.ddl == ddl
-            && match (out.only, literal) {
-                (None, None) => true,
-                (Some(is_out), Some(literal)) => is_out(literal),
-                (None, Some(_)) | (Some(_), None) => false,
-            }
-    })
+/// Whether a type is left out.
+fn is_left_out(direction: Direction, ddl: &str) -> bool {
+    let is_of = |out: &LeftOut| out.from.contains(&direction.from) && out.to.contains(&direction.to);
+    LEFT_OUT.iter().any(|out| is_of(out) && out.ddl == ddl)
 }
 
 /// The types of a direction.
@@ -125,11 +91,7 @@ pub(crate) fn types(direction: Direction) -> Vec<Type> {
         Server::MySql => &[MY, MYSQL],
         Server::Postgres => &[POSTGRES],
     };
-    own.iter()
-        .flat_map(|types| types.iter())
-        .filter(|ty| !is_left_out(direction, ty.ddl, None))
-        .copied()
-        .collect()
+    own.iter().flat_map(|types| types.iter()).filter(|ty| !is_left_out(direction, ty.ddl)).copied().collect()
 }
 
 /// What has to be on both ends before.

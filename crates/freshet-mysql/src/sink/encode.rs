@@ -269,10 +269,7 @@ fn instant(instant: Timestamp, form: &mut impl Form) -> Result<(), Fault> {
         form.plain("0000-00-00 00:00:00");
         return Ok(());
     }
-    if !instant.is_instant() {
-        return Err(Fault::Date);
-    }
-    moment(DateTime::from_micros_since_1970(instant.0).ok_or(Fault::Date)?, form)
+    moment(instant.datetime().ok_or(Fault::Date)?, form)
 }
 
 fn span(time: Time, form: &mut impl Form) -> Result<(), Fault> {

@@ -12,7 +12,7 @@ use freshet_core::undecodable;
 use std::sync::Arc;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
-const EPOCH_US: i64 = 946_684_800_000_000;
+const EPOCH_US: i128 = 946_684_800_000_000;
 /// The same in days.
 const EPOCH_DAYS: i64 = 10_957;
 /// First and last day of PostgreSQL's `date`, in days since 2000-01-01.
@@ -255,7 +255,7 @@ fn timestamp(v: Timestamp) -> Option<i64> {
         Timestamp::INFINITY => Some(i64::MAX),
         Timestamp::NEG_INFINITY => Some(i64::MIN),
         Timestamp::ZERO_DATE => None,
-        v => v.0.checked_sub(EPOCH_US).filter(|us| TIMESTAMP_US.contains(us)),
+        v => i64::try_from(v.micros_since_1970()? - EPOCH_US).ok().filter(|us| TIMESTAMP_US.contains(us)),
     }
 }
 

@@ -10,7 +10,7 @@ use freshet_core::temporal::{Date, DateTime, Interval, MICROS_PER_DAY, Time, Tim
 use freshet_core::types::DataType;
 
 /// Microseconds from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
-const EPOCH_US: i64 = 946_684_800_000_000;
+const EPOCH_US: i128 = 946_684_800_000_000;
 /// The same in days.
 const EPOCH_DAYS: i64 = 10_957;
 
@@ -248,15 +248,11 @@ fn datetime(us: i64) -> Result<DateTime, BadValue> {
     }
 }
 
-/// The last thirty years of the server's range, from 294247-01-10 on, have no place in a cell.
 fn timestamp(us: i64) -> Result<Timestamp, BadValue> {
     match us {
         i64::MIN => Ok(Timestamp::NEG_INFINITY),
         i64::MAX => Ok(Timestamp::INFINITY),
-        us => {
-            let since_1970 = us.checked_add(EPOCH_US).map(Timestamp).ok_or(BadValue::OutOfRange)?;
-            if since_1970.is_instant() { Ok(since_1970) } else { Err(BadValue::OutOfRange) }
-        }
+        us => Timestamp::from_micros_since_1970(i128::from(us) + EPOCH_US).ok_or(BadValue::OutOfRange),
     }
 }
 
@@ -326,7 +322,8 @@ mod tests {
         assert_eq!(last.to_string(), "294276-12-31 23:59:59.999999");
         let first = datetime(-211_813_488_000_000_000).expect("the server's first timestamp");
         assert_eq!(first.date_parts(), (-4713, 11, 24));
-        assert_eq!(timestamp(9_223_371_331_199_999_999), Err(BadValue::OutOfRange));
+        let last = timestamp(9_223_371_331_199_999_999).expect("the server's last instant");
+        assert_eq!(last.to_string(), "294276-12-31 23:59:59.999999Z");
         assert_eq!(timestamp(i64::MAX), Ok(Timestamp::INFINITY));
         assert_eq!(time(MICROS_PER_DAY), Ok(Time(MICROS_PER_DAY)));
         assert_eq!(time(MICROS_PER_DAY + 1), Err(BadValue::OutOfRange));

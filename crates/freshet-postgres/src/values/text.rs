@@ -172,8 +172,9 @@ fn timestamp(text: &str) -> Option<Timestamp> {
     let text = text.strip_suffix("+00")?;
     let (day, clock) = text.split_once(' ')?;
     let ((year, month, day), micros) = (ymd(day, is_bc)?, time(clock)?);
-    let at = DateTime::new(year, month, day, 0)?.micros_since_1970()?.checked_add(micros)?;
-    Some(Timestamp(at)).filter(|at| at.is_instant())
+    // By days: the last instants are beyond 64 bits of microseconds since 1970.
+    let days = Date::new(year, month, day)?.days_since_1970()?;
+    Timestamp::from_micros_since_1970(i128::from(days) * i128::from(MICROS_PER_DAY) + i128::from(micros))
 }
 
 /// `1 year -2 mons +3 days -04:05:06.7`, each part with a sign of its own.
@@ -262,6 +263,8 @@ mod tests {
         assert_eq!(timestamp("1970-01-01 00:00:01.5+00"), Some(Timestamp(1_500_000)));
         assert_eq!(timestamp("1970-01-01 00:00:01+01"), None, "the session is in UTC");
         assert_eq!(timestamp("-infinity"), Some(Timestamp::NEG_INFINITY));
+        let last = timestamp("294276-12-31 23:59:59.999999+00").map(|at| at.to_string());
+        assert_eq!(last.as_deref(), Some("294276-12-31 23:59:59.999999Z"));
     }
 
     #[test]
