@@ -95,7 +95,9 @@ impl Fault {
             Fault::Date => Some("Set policies.invalid_dates: null, or mend the value on the source"),
             Fault::NotANumber => Some("Mend the value on the source, or exclude the column"),
             Fault::JsonNumber => Some("Make the target column longtext, or exclude the column"),
-            Fault::Undecodable => Some("Set policies.undecodable: replace, or mend the value on the source"),
+            Fault::Undecodable => {
+                Some("Set policies.undecodable_text: replace, or mend the value on the source")
+            }
             Fault::Null => Some("Let the target column be NULL, and not AUTO_INCREMENT"),
             Fault::Absent | Fault::Kind | Fault::TooLong | Fault::Image(_) => None,
         }
