@@ -40,7 +40,7 @@ mod pipeline;
 mod stalled;
 #[path = "scenarios/tables.rs"]
 mod tables;
-#[path = "scenarios/types.rs"]
+#[path = "scenarios/types/mod.rs"]
 mod types;
 #[path = "scenarios/values.rs"]
 mod values;

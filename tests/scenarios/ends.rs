@@ -170,7 +170,7 @@ impl End {
 
     #[track_caller]
     pub(crate) fn sql(&self, sql: &str) -> String {
-        self.try_sql(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+        self.try_sql(sql).unwrap_or_else(|error| panic!("{sql:.2000}: {error}"))
     }
 
     /// The client, in the place.

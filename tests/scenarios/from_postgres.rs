@@ -1,6 +1,6 @@
 //! PostgreSQL into PostgreSQL: what is loaded and what is streamed ends equal, whatever is killed on the way.
 
-use crate::ends::{End, Kind, Server};
+use crate::ends::{Kind, Server};
 use crate::kit::{DEADLINE, own_target};
 use crate::pipeline::Pipeline;
 use freshet_testkit::servers::{PostgresOptions, poll_until};
@@ -220,120 +220,6 @@ fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
     compare(&pipeline, &["t"]);
     assert_eq!(exit.stderr.matches("Loading a table again").count(), 1, "{}", exit.stderr);
     assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint").trim(), "1");
-}
-
-/// Declaration and values, as SQL.
-const TYPES: &[(&str, &[&str])] = &[
-    ("boolean", &["true", "false"]),
-    ("smallint", &["-32768", "32767"]),
-    ("integer", &["-2147483648", "0"]),
-    ("bigint", &["-9223372036854775808", "9223372036854775807"]),
-    ("numeric", &["'NaN'", "'Infinity'", "-0.00000000000000000000001", "123456789012345678901234567890.10"]),
-    ("numeric(10,2)", &["-99999999.99", "0.10"]),
-    ("numeric(5,-2)", &["1234500", "0"]),
-    ("real", &["'NaN'", "'-Infinity'", "1.1754944e-38", "'-0'"]),
-    ("double precision", &["'Infinity'", "5e-324", "0.1"]),
-    ("money", &["'-92233720368547758.08'", "1234.5"]),
-    ("text", &["''", "'häuser 🏠'", "repeat('x', 20000)"]),
-    ("varchar(10)", &["'a'", "'trailing  '"]),
-    ("char(5)", &["'a'", "'ab cd'"]),
-    ("name", &["'a name'"]),
-    ("\"char\"", &["'x'"]),
-    ("bytea", &["''", "'\\x00ff10'"]),
-    ("bit(10)", &["B'1000000001'"]),
-    ("bit(70)", &["repeat('01', 35)::bit(70)"]),
-    ("bit varying", &["B''", "B'10110'"]),
-    ("date", &["'infinity'", "'-infinity'", "'4713-01-01 BC'", "'5874897-12-31'", "'2024-02-29'"]),
-    ("time", &["'24:00:00'", "'00:00:00.000001'"]),
-    ("time(3)", &["'12:34:56.789'"]),
-    ("timetz", &["'12:00:00-15:59'", "'00:00:00.5+05:30'"]),
-    (
-        "timestamp",
-        &["'infinity'", "'4713-01-01 00:00:00 BC'", "'2024-02-29 12:34:56.789012'", "'0001-01-01 BC'"],
-    ),
-    ("timestamp(0)", &["'2024-02-29 12:34:56'"]),
-    ("timestamptz", &["'-infinity'", "'2024-02-29 12:34:56.789012+02'", "'0044-03-15 12:00:00+00 BC'"]),
-    ("interval", &["'1 year -2 mons +3 days -04:05:06.789'", "'-178000000 years'", "'0'"]),
-    ("interval day to second(3)", &["'3 days 04:05:06.789'"]),
-    ("uuid", &["'3e11fa47-71ca-11e1-9e33-c80aa9429562'"]),
-    ("json", &["'{\"b\": 1,  \"a\":[1,2], \"a\":null}'"]),
-    ("jsonb", &["'{\"b\": 1.10, \"a\": [\"ü\", null]}'"]),
-    ("xml", &["'<a>1</a>'"]),
-    ("inet", &["'10.0.0.1/8'", "'::1'"]),
-    ("cidr", &["'10.0.0.0/8'"]),
-    ("macaddr", &["'08:00:2b:01:02:03'"]),
-    ("macaddr8", &["'08:00:2b:01:02:03:04:05'"]),
-    ("point", &["'(1.5,-2)'"]),
-    ("line", &["'{1,2,3}'"]),
-    ("box", &["'((1,1),(0,0))'"]),
-    ("path", &["'[(0,0),(1,1)]'"]),
-    ("polygon", &["'((0,0),(1,1),(1,0))'"]),
-    ("circle", &["'<(0,0),1.5>'"]),
-    ("int4range", &["'[1,5)'", "'empty'"]),
-    ("tstzrange", &["'[2024-01-01 00:00+00,)'"]),
-    ("int8multirange", &["'{[1,3),[5,7)}'"]),
-    ("tsvector", &["'a fat cat':: tsvector"]),
-    ("tsquery", &["'fat & cat'"]),
-    ("oid", &["4294967295"]),
-    ("regclass", &["'pg_catalog.pg_class'"]),
-    ("xid", &["'4294967295'"]),
-    ("xid8", &["'18446744073709551615'"]),
-    ("pg_lsn", &["'FFFFFFFF/FFFFFFFF'"]),
-    ("jsonpath", &["'$.a[*]'"]),
-    ("int[]", &["'{}'", "'{{1,2},{3,NULL}}'", "'[0:1]={7,8}'"]),
-    ("text[]", &["array['a b', 'c\"d', null, 'NULL', '']"]),
-    ("timestamptz[]", &["array['2024-02-29 12:00+02'::timestamptz, 'infinity']"]),
-    ("mood", &["'sad'", "'very ok'"]),
-    ("mood[]", &["'{sad,\"very ok\"}'"]),
-    ("positive", &["7"]),
-    ("pair", &["'(1,\"x, y\")'", "row(null, null)::pair"]),
-    ("pair[]", &["array[row(1, 'a')::pair]"]),
-];
-
-/// G1 to G13, R26: every type, every way that a row arrives: loaded, inserted, updated, moved, deleted; by key and whole.
-#[test]
-fn g1_to_g13_every_type_arrives_as_it_was() {
-    const MADE: &str = "create type mood as enum ('sad', 'very ok'); create domain positive as int check (value > 0); \
-         create type pair as (a int, b text);";
-    let pipeline = pipeline("types");
-    pipeline.source.sql(MADE);
-    pipeline.target.sql(&format!("set role freshet; {MADE}"));
-    let mut tables = Vec::new();
-    for (n, (declaration, values)) in TYPES.iter().enumerate() {
-        for (prefix, key, more) in
-            [("k", "id int primary key", ""), ("w", "id int", "; alter table {} replica identity full")]
-        {
-            let table = format!("{prefix}{n}");
-            let more = more.replace("{}", &table);
-            let rows: Vec<String> =
-                values.iter().enumerate().map(|(i, value)| format!("({i}, {value})")).collect();
-            pipeline.source.sql(&format!(
-                "create table {table} ({key}, v {declaration}){more}; insert into {table} values {}, (100, null)",
-                rows.join(", ")
-            ));
-            tables.push(table);
-        }
-    }
-    pipeline.catch_up();
-    let names: Vec<&str> = tables.iter().map(String::as_str).collect();
-    compare(&pipeline, &names);
-    for table in &names {
-        pipeline.source.sql(&format!(
-            "insert into {table} select id + 1000, v from {table}; update {table} set v = null where id = 1000; \
-             update {table} set v = (select v from {table} where id = 0) where id in (100, 1000); \
-             update {table} set id = id + 5000 where id > 1000; delete from {table} where id = 0"
-        ));
-    }
-    pipeline.catch_up();
-    compare(&pipeline, &names);
-    let types = |end: &End| {
-        end.sql(
-            "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull from pg_attribute a \
-             join pg_class c on c.oid = a.attrelid where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' \
-             and a.attnum > 0 order by 1, a.attnum",
-        )
-    };
-    assert_eq!(types(&pipeline.source), types(&pipeline.target), "declared as they were");
 }
 
 /// What stands in the way is named before anything is made, by `check` and by `run`.

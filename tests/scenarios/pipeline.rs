@@ -20,6 +20,8 @@ pub(crate) struct Pipeline {
     pub sink_port: u16,
     /// Keys of the source besides its address, with a comma before each.
     pub source_more: String,
+    /// Keys of the sink besides its address, with a comma before each.
+    pub sink_more: String,
     /// Keys of the load.
     pub load: String,
 }
@@ -35,6 +37,7 @@ impl Pipeline {
             mode: "load-and-stream",
             sink_port: target.server.port(),
             source_more: String::new(),
+            sink_more: String::new(),
             load: String::new(),
             source,
             target,
@@ -48,12 +51,13 @@ impl Pipeline {
         let yaml = format!(
             "name: {name}\nmode: {mode}\nsource: {{ {}{} }}\ntables: {{ include: [\"{from}.*\"] }}\n\
              log: {{ dir: {}, bytes_max: 1GiB }}\nload: {{ {} }}\n\
-             sinks:\n  - {{ name: copy, {}, schemas: {{ {from}: {to} }} }}\n",
+             sinks:\n  - {{ name: copy, {}, schemas: {{ {from}: {to} }}{} }}\n",
             self.source.yaml(self.source.server.port()),
             self.source_more,
             log.display(),
             self.load,
             self.target.yaml(self.sink_port),
+            self.sink_more,
         );
         let file = self.dir.join("pipeline.yaml");
         std::fs::write(&file, yaml).unwrap();
