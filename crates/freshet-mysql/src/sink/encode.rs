@@ -334,14 +334,52 @@ fn inet(bytes: &[u8], form: &mut impl Form) -> Result<(), Fault> {
         form.plain(Ipv4Addr::from(v4));
     } else {
         let v6: [u8; 16] = bytes.try_into().map_err(|_| Fault::Kind)?;
-        form.plain(Ipv6Addr::from(v6));
+        form.plain(inet6(Ipv6Addr::from(v6)));
     }
     Ok(())
+}
+
+/// As MariaDB prints its `inet6`: also a single zero becomes `::`, and the last four bytes are written as IPv4's behind
+/// six words of zeros, or five and `ffff`.
+fn inet6(address: Ipv6Addr) -> String {
+    let words = address.segments();
+    let zeros = |from: usize| words[from..].iter().take_while(|word| **word == 0).count();
+    // Of several the first.
+    let (gap, length) =
+        (0..8).map(|at| (at, zeros(at))).rev().max_by_key(|(_, length)| *length).unwrap_or((0, 0));
+    let hex = |words: &[u16]| words.iter().map(|word| format!("{word:x}")).collect::<Vec<_>>().join(":");
+    let [.., a, b, c, d] = address.octets();
+    let v4 = Ipv4Addr::new(a, b, c, d);
+    match (gap, length) {
+        (_, 0) => hex(&words),
+        (0, 6) => format!("::{v4}"),
+        (0, 5) if words[5] == 0xffff => format!("::ffff:{v4}"),
+        (gap, length) => format!("{}::{}", hex(&words[..gap]), hex(&words[gap + length..])),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn inet6_is_written_as_mariadb_does() {
+        for (given, expect) in [
+            ("::", "::"),
+            ("::1", "::1"),
+            ("::1.2.3.4", "::1.2.3.4"),
+            ("::1:2", "::0.1.0.2"),
+            ("::ffff:1.2.3.4", "::ffff:1.2.3.4"),
+            ("::fffe:1.2.3.4", "::fffe:102:304"),
+            ("1::", "1::"),
+            ("2001:db8:0:1:1:1:1:1", "2001:db8::1:1:1:1:1"),
+            ("1:0:0:2:0:0:3:4", "1::2:0:0:3:4"),
+            ("1:0:0:2:0:0:0:4", "1:0:0:2::4"),
+            ("1:2:3:4:5:6:7:8", "1:2:3:4:5:6:7:8"),
+        ] {
+            assert_eq!(inet6(given.parse().unwrap()), expect);
+        }
+    }
 
     fn check(encoder: &Encoder, cell: ValueRef<'_>, expect: &str) {
         let (mut out, mut leniency) = (Vec::new(), Leniency::default());
