@@ -373,6 +373,12 @@ const POSTGRES_TYPES: &str = "reset role; create extension citext; create extens
     create domain positive as int check (value > 0); create domain word as varchar(20) check (value <> 'never'); \
     create type pair as (a int, b text); create type span as range (subtype = float8);";
 
+/// Large values stand beside their rows as they are: an update that leaves one alone does not tell it.
+const EXTERNAL: &str = "do $$ declare c record; begin \
+    for c in select attrelid::regclass t, attname from pg_attribute join pg_class k on k.oid = attrelid \
+      where relnamespace = 'public'::regnamespace and relkind = 'r' and attnum > 0 and attstorage in ('x', 'm') \
+    loop execute format('alter table %s alter %I set storage external', c.t, c.attname); end loop; end $$;\n";
+
 /// Defaults of a database that change what is printed in it (G1).
 fn postgres_settings(name: &str) -> String {
     let settings = [
@@ -401,6 +407,7 @@ fn every_type(from: Kind, to: Kind) {
     let ends = || [&pipeline.source, &pipeline.target].map(|end| print::read(end, &all));
     let create: String = wide.iter().map(|table| table.create(from)).collect();
     let create = create + &keyed.iter().map(Keyed::create).collect::<String>();
+    let create = create + if from == Kind::Postgres { EXTERNAL } else { "" };
     let before: String = wide.iter().map(Wide::before).collect();
     let before = before + &keyed.iter().map(|table| table.before(from)).collect::<String>();
     pipeline.source.sql(&format!("{}{create}begin;\n{before}commit;\n", session(from)));
