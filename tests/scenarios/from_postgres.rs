@@ -222,6 +222,26 @@ fn r1_a_row_that_moves_between_two_halves_of_a_load_is_read_again() {
     assert_eq!(pipeline.target.sql("select count(consistent_since) from freshet.checkpoint").trim(), "1");
 }
 
+/// G8: large values by load and by stream, and one that an update leaves alone.
+#[test]
+fn g8_values_of_megabytes_arrive() {
+    let pipeline = pipeline("large");
+    let bytes = "decode(repeat('00ff5c27', 1500000), 'hex')";
+    pipeline.source.sql(&format!(
+        "create table t (id int primary key, v bytea, w text); alter table t alter v set storage external; \
+         insert into t values (1, {bytes}, 'é'), (2, '', repeat('中', 1500000))"
+    ));
+    pipeline.catch_up();
+    let columns = "id, md5(v), length(v), md5(w), length(w)";
+    pipeline.compare("t", columns);
+    pipeline.source.sql(&format!(
+        "update t set w = repeat('🏠', 1000000) where id = 1; update t set v = {bytes} where id = 2; \
+         insert into t select id + 10, v, w from t where id = 1"
+    ));
+    pipeline.catch_up();
+    pipeline.compare("t", columns);
+}
+
 /// What stands in the way is named before anything is made, by `check` and by `run`.
 #[test]
 fn r3_what_a_source_lacks_is_named() {
