@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use freshet_testkit::servers::poll_until;
+use freshet_testkit::servers::{Postgres, poll_until};
 
 use super::ends::DATABASE;
 use super::measure::Server;
@@ -46,28 +46,75 @@ pub fn of_peaks(rows: &mut Vec<Row>) {
     }
 }
 
-/// One transaction of 2 GB (200 MB when quick) of rows of a kilobyte, captured and applied as one.
+/// One transaction of 2 GB (200 MB when quick) of rows of a kilobyte from a MariaDB, captured and applied as one.
 pub fn transaction(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
-    let rows = bench.scaled(2_000_000_000, 200_000_000) / BIG_ROW_BYTES;
+    let rows = transaction_rows(bench);
     let (source, target) = (world::mariadb()?, world::postgres()?);
+    let write = || {
+        let filler = "repeat(char(97 + seq % 26), 1000)";
+        source.try_sql(&format!("use bench; insert into big select seq, {filler} from seq_1_to_{rows}"))?;
+        Ok(source.try_sql("insert into bench.mark values (1)").map(drop)?)
+    };
+    let sums = || Ok(source.try_sql(&format!("select {SUMS} from bench.big"))?);
+    let parts = Transaction { name: "memory-transaction", from: "", rows, write: &write, sums: &sums };
+    one_transaction(bench, Server::My(&source), &target, &parts)
+}
+
+/// The same from a PostgreSQL.
+pub fn transaction_postgres(bench: &mut Bench) -> anyhow::Result<Vec<Row>> {
+    let rows = transaction_rows(bench);
+    let (source, target) = (world::postgres_source()?, world::postgres()?);
+    source.try_sql_in("bench", "create table big (id bigint primary key, filler text not null)")?;
+    let write = || {
+        let filler = "repeat(chr(97 + n % 26), 1000)";
+        let sql = format!("insert into big select n, {filler} from generate_series(1, {rows}) n");
+        source.try_sql_in("bench", &sql)?;
+        Ok(source.try_sql_in("bench", "insert into mark values (1)").map(drop)?)
+    };
+    let sums = || Ok(source.try_sql_in("bench", &format!("select {SUMS} from big"))?);
+    let name = "memory-transaction-postgres";
+    let parts = Transaction { name, from: " from a PostgreSQL", rows, write: &write, sums: &sums };
+    one_transaction(bench, Server::Pg(&source), &target, &parts)
+}
+
+fn transaction_rows(bench: &Bench) -> u64 {
+    bench.scaled(2_000_000_000, 200_000_000) / BIG_ROW_BYTES
+}
+
+/// What is true of `big`.
+const SUMS: &str = "count(*), sum(id), sum(length(filler)), sum(ascii(filler))";
+
+/// A large transaction and how it is written.
+struct Transaction<'a> {
+    name: &'a str,
+    /// After what it is.
+    from: &'a str,
+    rows: u64,
+    write: &'a dyn Fn() -> anyhow::Result<()>,
+    sums: &'a dyn Fn() -> anyhow::Result<String>,
+}
+
+fn one_transaction(
+    bench: &Bench,
+    source: Server<'_>,
+    target: &Postgres,
+    parts: &Transaction<'_>,
+) -> anyhow::Result<Vec<Row>> {
+    let rows = parts.rows;
     let binary = bench.binary.clone();
-    let pipeline = Ours::new(&binary, Server::My(&source), Server::Pg(&target), "load-and-stream", "*")?;
+    let pipeline = Ours::new(&binary, source, Server::Pg(target), "load-and-stream", "*")?;
     pipeline.catch_up()?;
     println!("  writing a transaction of {rows} rows at the source");
-    let filler = "repeat(char(97 + seq % 26), 1000)";
-    source.try_sql(&format!("use bench; insert into big select seq, {filler} from seq_1_to_{rows}"))?;
-    source.try_sql("insert into bench.mark values (1)")?;
-
+    (parts.write)()?;
     let run = pipeline.until_mark(1, DEADLINE_S)?;
     let usage = run.part("freshet");
     say(0, "freshet", rows, &run);
-    let sums = "count(*), sum(id), sum(length(filler)), sum(ascii(filler))";
-    let (ours, theirs) = (format!("select {sums} from bench.big"), format!("select {sums} from big"));
-    ensure_equal("big", &source.try_sql(&ours)?, &target.try_sql_in(DATABASE, &theirs)?)?;
+    let theirs = format!("select {SUMS} from big");
+    ensure_equal("big", &(parts.sums)()?, &target.try_sql_in(DATABASE, &theirs)?)?;
 
     let gigabytes = rows as f64 * BIG_ROW_BYTES as f64 / 1e9;
-    let what = format!("peak memory, one transaction of {gigabytes:.1} GB");
-    let mut row = row("memory-transaction", &what, usage.peak_bytes, BYTES_MAX, rows, 1);
+    let what = format!("peak memory, one transaction of {gigabytes:.1} GB{}", parts.from);
+    let mut row = row(parts.name, &what, usage.peak_bytes, BYTES_MAX, rows, 1);
     row.add_costs(&[run], &[]);
     Ok(vec![row])
 }

@@ -83,6 +83,7 @@ const GROUPS: &[Group] = &[
     Group { name: "latency-postgres", run: latency::postgres },
     Group { name: "latency-mariadb", run: latency::mariadb },
     Group { name: "memory-transaction", run: memory::transaction },
+    Group { name: "memory-transaction-postgres", run: memory::transaction_postgres },
     Group { name: "memory-idle", run: memory::idle },
 ];
 
