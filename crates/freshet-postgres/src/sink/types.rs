@@ -168,8 +168,9 @@ impl Wire {
     pub(crate) fn identity(self, expr: &str) -> String {
         match self {
             Wire::Json | Wire::Jsonb | Wire::Numeric => format!("{expr}::text"),
-            Wire::Float4 => format!("float4send({expr})"),
-            Wire::Float8 => format!("float8send({expr})"),
+            // Every NaN is one: those that arithmetic makes have a sign, which COPY passes on and the stream does not tell.
+            Wire::Float4 => format!("float4send(case when {expr} = 'NaN' then 'NaN' else {expr} end)"),
+            Wire::Float8 => format!("float8send(case when {expr} = 'NaN' then 'NaN' else {expr} end)"),
             Wire::Interval => format!("interval_send({expr})"),
             Wire::Bpchar => format!("bpcharsend({expr})"),
             Wire::Text => format!("{expr}::text collate \"C\""),

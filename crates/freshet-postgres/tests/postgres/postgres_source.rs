@@ -1,13 +1,14 @@
 //! Tables of a PostgreSQL source on the target: definitions as they were, what is missing refused by name, and whole
 //! tables through the reader of this crate.
 
-use crate::common::copy::copy_all;
-use crate::common::rows::{begin, bigint, of_dialect, plan};
+use crate::common::copy::{copy_all, copy_plans, plans, view};
+use crate::common::rows::{begin, bigint, durable, of_dialect, plan, window};
 use crate::common::{Database, server};
 use freshet_core::sink::{PrepareMode, Sink, TablePlan};
 use freshet_core::table::Dialect;
+use freshet_core::window::StepKind;
 use freshet_core::{DataType, ErrorKind};
-use freshet_postgres::{Severity, check};
+use freshet_postgres::{PostgresSink, Severity, check};
 use std::sync::Arc;
 
 const TYPES: &str = "create type mood as enum ('sad', 'happy'); create type pair as (n integer, t text); \
@@ -106,6 +107,36 @@ async fn g1_g6_rows_are_passed_on_where_both_ends_have_their_types() {
     }
     let passed: Vec<&String> = lines.iter().filter(|line| line.ends_with("passed on")).collect();
     assert_eq!(passed, ["500 rows of public.plain were passed on"]);
+}
+
+/// R7: a NaN that arithmetic made has a sign, which COPY passes on and the stream does not tell: it is found all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn r7_a_row_with_a_nan_that_was_passed_on_is_found() {
+    let server = server();
+    let (from, to) = (Database::new(&server), Database::new(&server));
+    from.sql(
+        "create table made (r real, f float8); alter table made replica identity full; \
+         insert into made values ('infinity'::real - 'infinity', 'infinity'::float8 - 'infinity')",
+    );
+    assert_eq!(
+        from.sql("select float8send(f) = float8send('NaN') from made"),
+        "f",
+        "the test is about nothing"
+    );
+    let mut view = view(&from).await;
+    let plans = plans(&view);
+    let lines = copy_plans(&mut view, plans.clone(), to.options(), PrepareMode::CreateIfAbsent).await;
+    assert!(lines.contains(&"1 rows of public.made were passed on".to_owned()), "{lines:?}");
+    let mut sink = PostgresSink::new(to.options());
+    sink.take_over().await.unwrap();
+    let nan = |r: &mut freshet_core::codec::RowWriter<'_>| {
+        r.float32(f32::NAN);
+        r.float64(f64::NAN);
+    };
+    durable(&mut sink, window(&plans[0], &[&nan], Some(1), |i| vec![StepKind::Delete(i.to_vec())]))
+        .await
+        .unwrap();
+    assert_eq!(to.sql("select count(*) from made"), "0");
 }
 
 /// G1: in a database whose text is any bytes, every text is looked at.
