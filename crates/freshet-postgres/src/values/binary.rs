@@ -259,11 +259,13 @@ fn timestamp(us: i64) -> Result<Timestamp, BadValue> {
 fn interval(field: &[u8]) -> Result<Interval, BadValue> {
     let (micros, rest) = field.split_at_checked(8).ok_or(BadValue::Length)?;
     let (days, months) = halves::<4, 4>(rest)?;
-    Ok(Interval {
-        months: i32::from_be_bytes(months),
-        days: i32::from_be_bytes(days),
-        micros: i64::from_be_bytes(exact(micros)?),
-    })
+    let parts = (i32::from_be_bytes(months), i32::from_be_bytes(days), i64::from_be_bytes(exact(micros)?));
+    // From PostgreSQL 17 on these two are infinities, which a cell has no place for: elsewhere they would be finite.
+    if parts == (i32::MAX, i32::MAX, i64::MAX) || parts == (i32::MIN, i32::MIN, i64::MIN) {
+        return Err(BadValue::OutOfRange);
+    }
+    let (months, days, micros) = parts;
+    Ok(Interval { months, days, micros })
 }
 
 /// The text of a `jsonb`, behind the number of its form.
@@ -325,6 +327,12 @@ mod tests {
         let last = timestamp(9_223_371_331_199_999_999).expect("the server's last instant");
         assert_eq!(last.to_string(), "294276-12-31 23:59:59.999999Z");
         assert_eq!(timestamp(i64::MAX), Ok(Timestamp::INFINITY));
+        let span = |micros: i64, days: i32, months: i32| {
+            interval(&[&micros.to_be_bytes()[..], &days.to_be_bytes(), &months.to_be_bytes()].concat())
+        };
+        assert_eq!(span(i64::MAX, i32::MAX, i32::MAX), Err(BadValue::OutOfRange), "an infinity");
+        assert_eq!(span(i64::MIN, i32::MIN, i32::MIN), Err(BadValue::OutOfRange), "an infinity");
+        assert_eq!(span(i64::MAX, 0, 0), Ok(Interval { months: 0, days: 0, micros: i64::MAX }));
         assert_eq!(time(MICROS_PER_DAY), Ok(Time(MICROS_PER_DAY)));
         assert_eq!(time(MICROS_PER_DAY + 1), Err(BadValue::OutOfRange));
     }
