@@ -472,7 +472,8 @@ impl Values {
         if self.head_bytes() + self.row.len() > self.facts.packet_bytes_max {
             return Err(Refused { fault: Fault::TooLong, column: String::new() });
         }
-        let has_room = self.bytes.len() + self.row.len() < self.facts.request_bytes_max;
+        // A bulk execution of many columns has a head of some kilobytes that is not among the bytes yet.
+        let has_room = self.head_bytes() + self.bytes.len() + self.row.len() < self.facts.request_bytes_max;
         let is_alike =
             leniency.is_lenient() == self.leniency.is_lenient() && self.leniency.zero_enums < ZERO_ENUMS_MAX;
         let full = if has_room && is_alike { None } else { self.take() };
