@@ -55,7 +55,7 @@ pub(crate) struct Bound {
 pub(crate) struct BulkInsert {
     /// `insert into t (a, b) values (?,?)`
     pub sql: String,
-    /// In the order of the columns.
+    /// In the order of the columns that are written.
     pub types: Vec<BulkType>,
 }
 
@@ -100,14 +100,14 @@ impl Bound {
         }
         let columns: Vec<BoundColumn> =
             schema.columns().iter().map(|column| bind(source, target, column)).collect::<Result<_>>()?;
-        let written = columns.iter().filter(|column| !column.is_computed);
-        let names: Vec<&str> = written.map(|column| column.name.as_str()).collect();
+        let written = || columns.iter().zip(schema.columns()).filter(|(column, _)| !column.is_computed);
+        let names: Vec<&str> = written().map(|(column, _)| column.name.as_str()).collect();
         let name = sql_name(&target.name);
         let insert = format!("insert into {name} ({}) values ", names.join(", "));
-        let places = vec!["?"; columns.len()].join(",");
-        let types =
-            columns.iter().zip(schema.columns()).map(|(to, from)| to.encoder.bulk_type(&from.data_type));
+        let places = vec!["?"; names.len()].join(",");
+        let types = written().map(|(to, from)| to.encoder.bulk_type(&from.data_type));
         let types: Option<Vec<BulkType>> = types.collect();
+        let types = types.filter(|types| !types.is_empty());
         Ok(Self {
             source: source.clone(),
             bulk: types.map(|types| BulkInsert { sql: format!("{insert}({places})"), types }),
@@ -158,7 +158,7 @@ impl Bound {
         leniency: &mut Leniency,
         out: &mut Vec<u8>,
     ) -> Written {
-        for (at, (cell, column)) in row.cells().zip(&bulk.types).enumerate() {
+        for ((at, cell), column) in self.written(row).zip(&bulk.types) {
             self.write(at, cell, policies, leniency, &mut Bulk { out, column: *column })?;
         }
         Ok(())

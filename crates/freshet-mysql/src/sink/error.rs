@@ -38,6 +38,8 @@ fn class(code: u16) -> Class {
     match code {
         // Read-only (a standby, a fail-over), disk full, locks full, record or table changed meanwhile.
         1290 | 1836 | 1021 | 1114 | 1020 | 1206 | 1412 => Class::Again,
+        // No room for another prepared statement (a new session looks again whether there is), or one to be prepared anew.
+        1461 | 1615 => Class::Again,
         // A COMMIT that failed, or was refused by the others of a cluster, or of which nobody knows.
         1047 | 1180 | 3100 | 3101 => Class::Again,
         // What proxies say when the server behind them is gone.

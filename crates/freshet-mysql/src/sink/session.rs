@@ -197,6 +197,13 @@ fn settings(options: &SinkOptions, is_mariadb: bool) -> Vec<String> {
     ]
 }
 
+/// Prepared statements of all connections of the server.
+async fn prepared(connection: &mut Connection) -> Result<u64> {
+    let rows = connection.query("show global status like 'Prepared_stmt_count'").await;
+    let rows = rows.map_err(|e| statement_error(&Scope::Session, "Reading the server's status", e))?;
+    Ok(rows.first(1).and_then(|count| count.parse().ok()).unwrap_or(0))
+}
+
 /// Looks at what cannot be set, and refuses what would break the sink by name. Returns the bytes that the server takes
 /// in one request, and whether it lets statements be prepared.
 async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bool) -> Result<(usize, bool)> {
@@ -230,5 +237,7 @@ async fn look(options: &SinkOptions, connection: &mut Connection, is_mariadb: bo
         run(connection, "set session innodb_strict_mode = 1", "Setting innodb_strict_mode").await?;
     }
     let packet: usize = cell(0).parse().unwrap_or(1 << 20);
-    Ok((packet.saturating_sub(PACKET_SLACK_BYTES), cell(6) != "0"))
+    let prepared_max: u64 = cell(6).parse().unwrap_or(0);
+    let may_prepare = is_mariadb && prepared(connection).await? + PREPARED_MAX as u64 * 2 < prepared_max;
+    Ok((packet.saturating_sub(PACKET_SLACK_BYTES), may_prepare))
 }
