@@ -40,10 +40,16 @@ pub fn plans(view: &View) -> Vec<TablePlan> {
     view.tables.iter().map(plan).collect()
 }
 
-/// Loads every table of `from` into `to` under the same names. Returns what is told not to be carried over, and which
-/// rows were passed on undecoded.
+/// Loads every table of `from` into `to` under the same names. Returns what is told not to be carried over.
 pub async fn copy_all(from: &Database, to: &Database) -> Vec<String> {
     copy_as(from, to.options(), PrepareMode::CreateIfAbsent).await
+}
+
+/// The same; returns how many rows of which tables were passed on undecoded.
+pub async fn copy_passing_on(from: &Database, to: &Database) -> Vec<String> {
+    let mut view = view(from).await;
+    let plans = plans(&view);
+    copy(&mut view, plans, to.options(), PrepareMode::CreateIfAbsent).await.1
 }
 
 /// The same, by a sink of these options.
@@ -60,6 +66,17 @@ pub async fn copy_plans(
     options: SinkOptions,
     mode: PrepareMode,
 ) -> Vec<String> {
+    copy(view, plans, options, mode).await.0
+}
+
+/// What is told, and what was passed on.
+async fn copy(
+    view: &mut View,
+    plans: Vec<TablePlan>,
+    options: SinkOptions,
+    mode: PrepareMode,
+) -> (Vec<String>, Vec<String>) {
+    let mut passed_on = Vec::new();
     let mut sink = PostgresSink::new(options);
     begin(&mut sink).await;
     let mut lines = sink.prepare(&plans, mode).await.unwrap();
@@ -74,7 +91,7 @@ pub async fn copy_plans(
             if reader.is_native() && loader.takes_native() {
                 let mut native = NativeRows::default();
                 while reader.read_native(&mut native, 1 << 20).await.unwrap() {}
-                lines.push(format!("{} rows of {} were passed on", native.rows, plan.info.name()));
+                passed_on.push(format!("{} rows of {}", native.rows, plan.info.name()));
                 loader.native(native).await.unwrap();
             } else {
                 let mut batch = BatchBuilder::new();
@@ -88,5 +105,5 @@ pub async fn copy_plans(
     lines.extend(sink.finish_load(&plans).await.unwrap());
     lines.extend(sink.make_consistent(&plans).await.unwrap());
     lines.extend(view.not_carried.iter().cloned());
-    lines
+    (lines, passed_on)
 }
