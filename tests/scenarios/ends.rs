@@ -134,7 +134,8 @@ impl End {
             }
             Server::Postgres(server) => {
                 server.sql(&format!("create database {name} owner freshet"));
-                server.sql("alter role freshet replication");
+                // Two of these at one time fail.
+                server.sql("select pg_advisory_lock(1); alter role freshet replication");
             }
         }
         Self { server, name: name.to_owned() }

@@ -167,15 +167,20 @@ fn cut_off_in_the_load(pipeline: &Pipeline) {
            exit when found; perform pg_sleep(0.005); end loop; perform pg_sleep(600); end $$";
     let Server::Postgres(server) = &pipeline.target.server else { panic!("the target is no PostgreSQL") };
     let holder = server.spawn_sql(&pipeline.target.name, holder);
+    let holders = |what: &str| {
+        let sql = format!(
+            "select count({what}) from pg_stat_activity where query like '%pg_sleep(600)%' and \
+             datname = current_database() and pid <> pg_backend_pid()"
+        );
+        server.sql_in(&pipeline.target.name, &sql).trim().to_owned()
+    };
+    assert!(poll_until(DEADLINE, || holders("*") == "1"), "nobody holds the last chunk");
     let run = pipeline.spawn();
     let first = "select count(*) from freshet.load_chunk where rows is not null and lower is null";
     let has_first = || pipeline.target.try_sql(first).is_ok_and(|count| count.trim() == "1");
     assert!(poll_until(DEADLINE, has_first), "no chunk came in: {}", run.stderr());
     run.kill9();
-    pipeline.target.sql(
-        "select pg_terminate_backend(pid) from pg_stat_activity where query like '%pg_sleep(600)%' and \
-         datname = current_database() and pid <> pg_backend_pid()",
-    );
+    assert!(poll_until(DEADLINE, || holders("pg_terminate_backend(pid)") == "0"), "the holder stays");
     drop(holder);
 }
 
