@@ -10,9 +10,6 @@ use anyhow::{Context as _, ensure};
 use crate::setup::{self, Purpose};
 use crate::shell;
 
-/// Tests that run at one time.
-const TESTS_PER_CORE: usize = 2;
-
 /// Runs the tests; `quick` leaves the scenarios out.
 pub fn run(quick: bool) -> anyhow::Result<()> {
     setup::run(Purpose::Test)?;
@@ -22,11 +19,6 @@ pub fn run(quick: bool) -> anyhow::Result<()> {
         command.args(["--exclude", "freshet-tests"]);
     }
     command.env("FRESHET_BIN", binary);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        // Most of a test is waiting for a server.
-        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        command.env("RUST_TEST_THREADS", (cores * TESTS_PER_CORE).to_string());
-    }
     let began = Instant::now();
     let (success, summary) = run_and_sum_up(&mut command)?;
     println!();
